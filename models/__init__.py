@@ -1,0 +1,1 @@
+"""Cells, recurrent layers and sequence models, on the operations of the engine only."""

@@ -1,0 +1,110 @@
+"""Gradients taken apart by step: the parts add up, and each is what the mathematics says."""
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+
+RNG = np.random.default_rng(0)
+
+
+def problem(T=5, B=2, I=3, H=4):
+    W_x, W_h, b, W_y = (tg.tensor(RNG.normal(size=s) * 0.5, requires_grad=True) for s in ((I, H), (H, H), (H,), (H, 2)))
+    return RNG.normal(size=(T, B, I)), W_x, W_h, b, W_y
+
+
+def unrolled(x, W_x, W_h, b, W_y, hoisted=False, prepared=lambda W: W):
+    T, B, _ = x.shape
+    h = tg.tensor(np.zeros((B, W_h.shape[0])))
+    states = []
+    W = prepared(W_h)
+    if hoisted:
+        with tg.scope("input", time_axis=0):
+            xw = tg.tensor(x) @ W_x + b
+    for t in range(T):
+        with tg.scope("rnn", t=t):
+            h = np.tanh((xw[t] if hoisted else tg.tensor(x[t]) @ W_x + b) + h @ W)
+            states.append(h)
+    if hoisted:
+        with tg.scope("readout", time_axis=0):
+            o = np.stack(states) @ W_y
+        return (o * o).sum(), states
+    loss = tg.tensor(0.0, dtype=np.float64)
+    for t, state in enumerate(states):
+        with tg.scope("loss", t=t):
+            o = state @ W_y
+            loss = loss + (o * o).sum()
+    return loss, states
+
+
+@pytest.mark.parametrize("hoisted", [False, True])
+def test_the_parts_of_every_weight_add_up_to_its_gradient(hoisted):
+    x, *weights = problem()
+    loss, _ = unrolled(x, *weights, hoisted=hoisted)
+    parts = [tg.bptt.weight_gradients(loss, W) for W in weights]
+    loss.backward()
+    for W, by_step in zip(weights, parts):
+        assert list(by_step) == list(range(5))
+        assert all(part.shape == W.shape for part in by_step.values())
+        assert np.allclose(sum(by_step.values()), W.grad.data, rtol=1e-12, atol=1e-14)
+
+
+def test_hoisting_does_not_change_the_parts():
+    x, *weights = problem()
+    for W in weights:
+        plain, hoisted = (tg.bptt.weight_gradients(unrolled(x, *weights, hoisted=h)[0], W) for h in (False, True))
+        assert all(np.allclose(plain[t], hoisted[t], rtol=1e-11, atol=1e-14) for t in range(5))
+
+
+@pytest.mark.parametrize("prepared", [
+    lambda W: W.T.T, lambda W: np.concatenate(tg.split(W, 2, axis=1), axis=1), lambda W: W * 1.0 + 0.0,
+])  # fmt: skip
+def test_what_is_done_to_a_weight_outside_of_time_is_seen_through(prepared):
+    x, *weights = problem()
+    plain = tg.bptt.weight_gradients(unrolled(x, *weights)[0], weights[1])
+    through = tg.bptt.weight_gradients(unrolled(x, *weights, prepared=prepared)[0], weights[1])
+    assert list(through) == list(plain)
+    assert all(np.allclose(plain[t], through[t], rtol=1e-11, atol=1e-14) for t in plain)
+
+
+def test_what_flows_outside_of_time_stands_under_none():
+    x, *weights = problem()
+    W_h = weights[1]
+    loss, _ = unrolled(x, *weights)
+    loss = loss + 0.1 * (W_h * W_h).sum()
+    parts = tg.bptt.weight_gradients(loss, W_h)
+    assert list(parts) == [0, 1, 2, 3, 4, None]
+    assert np.allclose(parts[None], 0.2 * W_h.data)
+    loss.backward()
+    assert np.allclose(sum(parts.values()), W_h.grad.data)
+
+
+def test_state_gradients_are_the_cotangents_of_the_states():
+    x, *weights = problem()
+    loss, states = unrolled(x, *weights)
+    for state in states:
+        state.retain_grad()
+    found = tg.bptt.state_gradients(loss, states)
+    loss.backward()
+    assert all(np.allclose(g, state.grad.data, rtol=1e-12) for g, state in zip(found, states))
+
+
+def test_a_state_that_the_loss_ignores_has_gradient_zero():
+    x = tg.tensor(np.ones(2), requires_grad=True)
+    a, b = x * 2, x * 3
+    assert (tg.bptt.state_gradients(a.sum(), [a, b])[1] == 0).all()
+
+
+def test_constants_have_no_gradient_to_take_apart():
+    x, *weights = problem()
+    loss, states = unrolled(x, *weights)
+    with pytest.raises(tg.AutodiffError, match="detached"):
+        tg.bptt.state_gradients(loss, [states[0].detach()])
+
+
+def test_nothing_is_changed():
+    x, *weights = problem()
+    loss, _ = unrolled(x, *weights)
+    tg.bptt.weight_gradients(loss, weights[1])
+    assert all(W.grad is None for W in weights)
+    loss.backward()

@@ -1,0 +1,236 @@
+"""Tapes to look at: recording, indexing, finding, printing, and the backward pass as events."""
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+
+
+def elman(steps=3):
+    """An Elman network under record; the tape, the loss, the weights and the states."""
+    rng = np.random.default_rng(0)
+    W = tg.Parameter(rng.normal(size=(4, 4)) * 0.5, name="W_h")
+    h = tg.tensor(np.zeros((2, 4)), name="h<init>")
+    states = []
+    with tg.record() as tape:
+        for t in range(steps):
+            with tg.scope("rnn", t=t, layer=0):
+                x = tg.tensor(rng.normal(size=(2, 4)), name=f"x<{t}>")
+                z = h @ W
+                z.name = f"z<{t}>"
+                h = np.tanh(z + x)
+                h.name = f"h<{t}>"
+                states.append(h)
+        loss = (h * h).sum()
+        loss.name = "L"
+    return tape, loss, W, states
+
+
+def test_every_value_is_an_entry_inputs_before_their_use():
+    tape, *_ = elman(2)
+    assert [(e.index, e.op, e.name) for e in tape] == [
+        (0, "constant", "h<init>"), (1, "leaf", "W_h"), (2, "matmul", "z<0>"), (3, "constant", "x<0>"), (4, "add", None), (5, "tanh", "h<0>"),
+        (6, "matmul", "z<1>"), (7, "constant", "x<1>"), (8, "add", None), (9, "tanh", "h<1>"), (10, "multiply", None), (11, "sum", "L"),
+    ]  # fmt: skip
+    assert [e.inputs for e in tape] == [(), (), (0, 1), (), (2, 3), (4,), (5, 1), (), (6, 7), (8,), (9, 9), (10,)]
+
+
+def test_entries_know_value_scope_step_shape_and_line():
+    tape, loss, W, states = elman()
+    entry = tape.find("h<1>")[0]
+    assert (entry.t, entry.scope, entry.shape, entry.op, entry.tags) == (1, "rnn", (2, 4), "tanh", {"layer": 0})
+    assert (entry.value == states[1].data).all() and entry.grad is None
+    assert entry.source.startswith(__file__ + ":")
+    assert tape[-1].value == loss.data and tape.entry_of(loss).index == len(tape) - 1
+    assert loss in tape and tg.tensor(1.0) not in tape
+    with pytest.raises(KeyError):
+        tape.entry_of(tg.tensor(1.0))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_cotangents_are_kept_wherever_backward_runs(inside):
+    x = tg.tensor([0.5, 1.0], requires_grad=True, name="x")
+    with tg.record() as tape:
+        y = np.tanh(x)
+        loss = (y * y).sum()
+        if inside:
+            loss.backward()
+    if not inside:
+        loss.backward()
+    assert np.allclose(tape.find("tanh")[0].grad, 2 * y.data) and np.allclose(tape.find("x")[0].grad, x.grad.data)
+    assert tape[-1].grad == 1
+
+
+def test_a_cotangent_that_was_never_computed_is_none_and_not_zero():
+    x = tg.tensor([1.0], requires_grad=True)
+    with tg.record() as tape:
+        unused = x * 3
+        loss = (x * 0).sum()
+        constant = tg.tensor([1.0]) + 1
+    loss.backward()
+    assert tape.entry_of(unused).grad is None and tape.entry_of(constant).grad is None
+    assert tape.entry_of(x).grad == 0
+
+
+def test_recording_keeps_operations_that_need_no_gradient():
+    with tg.record() as tape:
+        y = tg.tensor([1.0]) + 2
+        with tg.no_grad():
+            z = y * 3
+    assert [e.op for e in tape] == ["constant", "constant", "add", "constant", "multiply"]
+    assert tape.entry_of(z).value == 9
+
+
+def test_slices_keep_indices_and_at_and_find_are_exact():
+    tape, *_ = elman()
+    part = tape[4:8]
+    assert len(part) == 4 and [e.index for e in part] == [4, 5, 6, 7] and part[0].index == 4 and part[-1].index == 7
+    assert {e.t for e in tape.at(t=1)} == {1} and {e.t for e in tape.at(None)} == {None}
+    assert [e.index for e in tape.find("tanh")] == [5, 9, 13] and [e.index for e in tape.find("rnn", t=1)] == [e.index for e in tape.at(t=1)]
+    assert len(tape.find("h<1")) == 0 and len(tape.find("")) == 0
+    assert [e.name for e in tape[2:9].find("tanh")] == ["h<0>"]
+    assert len(part.whole) == len(tape)
+
+
+def test_scopes_nest_inherit_time_and_have_aliases():
+    with tg.record() as tape, tg.scope("encoder", part="encoder"), tg.scope("lstm", t=2, layer=1):
+        with tg.scope("u", alias=("i",)):
+            y = tg.tensor([1.0], requires_grad=True) * 2
+        with tg.scope("readout", time_axis=0):
+            z = y * 2
+    entry = tape.entry_of(y)
+    assert entry.scope == "encoder/lstm/u" and entry.t == 2 and entry.tags["layer"] == 1 and entry.tags["part"] == "encoder"
+    assert all(entry.index in tape.find(name).indices for name in ("encoder", "lstm", "u", "i"))
+    assert tape.entry_of(z).time_axis == 0 and entry.time_axis is None
+
+
+def test_the_tape_of_a_loss_equals_the_recorded_one():
+    recorded, loss, *_ = elman()
+    walked = tg.tape(loss)
+    assert [(e.op, e.name, e.inputs, e.t, e.shape) for e in walked] == [(e.op, e.name, e.inputs, e.t, e.shape) for e in recorded]
+
+
+def test_the_tape_of_a_loss_shows_the_values_that_are_saved():
+    x = tg.tensor(np.array([0.5]), requires_grad=True)
+    loss = np.tanh(x + 1).sum()
+    values = [e.value for e in tg.tape(loss)]
+    assert values[0] == 0.5 and values[1] == 1 and values[2] is None and values[3] == np.tanh(1.5) and values[4] == loss.data
+
+
+def test_a_freed_graph_has_no_tape():
+    x = tg.tensor([1.0], requires_grad=True)
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(tg.FreedGraphError, match=r"record\(\)"):
+        tg.tape(y)
+
+
+def test_print_is_aligned_rows():
+    x = tg.tensor([[1.0, 2.0]], requires_grad=True, name="x")
+    with tg.scope("cell", t=3):
+        y = np.tanh(x * 2)
+    assert str(tg.tape(y)) == (
+        "#  t  scope  name  op        inputs  shape  saved\n"
+        "0            x     leaf              1×2\n"
+        "1  3  cell   2     constant          ·\n"
+        "2  3  cell         multiply  x 2     1×2\n"
+        "3  3  cell         tanh      %2      1×2        8"
+    )
+    assert repr(tg.tape(y)) == "<Tape of 4 entries>"
+    assert "<td>tanh</td>" in tg.tape(y)._repr_html_()
+
+
+def test_html_is_escaped():
+    x = tg.tensor([1.0], requires_grad=True, name="<script>&")
+    assert "&lt;script&gt;&amp;" in tg.tape(x * 2)._repr_html_()
+
+
+def test_bytes_saved_are_counted_once_and_weights_not_at_all():
+    W = tg.Parameter(np.ones((4, 4)))
+    h = np.tanh(tg.tensor(np.ones((2, 4)), requires_grad=True))  # 64 bytes, saved by tanh
+    tape = tg.tape((h @ W).sum() + (h * h).sum())
+    assert {e.op: e.saved_bytes for e in tape if e.saved_bytes} == {"tanh": 64}
+
+
+def test_events_print_the_pullbacks_with_forward_names():
+    tape, loss, *_ = elman(2)
+    text = [line for event in tape.sweep(loss) for line in event.lines]
+    assert "d h<0> += d z<1> @ W_h.T" in text
+    assert "d W_h += h<0>.T @ d z<1>" in text
+    assert "d %8 += d h<1> * (1 - h<1> * h<1>)" in text
+    assert text[0].startswith("d %10 += ") and "d z<1> += d %8" in text
+
+
+def test_events_give_terms_that_add_up_to_the_gradients():
+    tape, loss, W, _ = elman()
+    total = {}
+    order = []
+    for event in tape.sweep(loss):
+        order.append(event.index)
+        for index, term in event.terms:
+            total[index] = total.get(index, 0) + term
+    assert order == sorted(order, reverse=True)
+    loss.backward()
+    assert all(np.allclose(tape[i].grad, g, rtol=1e-12) for i, g in total.items())
+    assert [e.index for e in tape.events] == order
+
+
+def test_events_of_several_outputs_are_one():
+    x = tg.tensor(np.ones((2, 4)), requires_grad=True, name="x")
+    with tg.record() as tape:
+        a, b = tg.split(x, 2, axis=1)
+        a.name, b.name = "a", "b"
+        loss = (a * b).sum()
+    split = [event for event in tape.sweep(loss) if event.entry.op == "split"]
+    assert len(split) == 1 and len(split[0].cotangent) == 2
+    assert str(split[0]).startswith("d x += ") and "d a" in str(split[0]) and "d b" in str(split[0])
+    assert [e.name for e in tape.find("split")] == ["a", "b"]
+    loss.backward()
+    assert (tape.find("b")[0].grad == 1).all()
+
+
+def test_detach_is_a_cut_that_a_sweep_may_pass():
+    x = tg.tensor(np.array([2.0]), requires_grad=True, name="x")
+    with tg.record() as tape:
+        h = x * x
+        cut = h.detach()
+        loss = (cut * 3 + x).sum()
+    assert tape.entry_of(cut).op == "detach" and tape.entry_of(cut).inputs == (tape.entry_of(h).index,)
+    plain = {e.index: e.cotangent for e in tape.sweep(loss)}
+    through = {e.index: e.cotangent for e in tape.sweep(loss, through_cuts=True)}
+    at_x, at_h = tape.entry_of(x).index, tape.entry_of(h).index
+    assert plain[at_x] == 1 and at_h not in plain
+    assert through[at_x] == 1 + 3 * 4 and through[at_h] == 3
+    loss.backward()
+    assert x.grad.tolist() == [1] and tape.entry_of(h).grad is None
+
+
+def test_a_taped_backward_pass_is_written_on_its_own_tape():
+    x = tg.tensor(np.array([0.5]), requires_grad=True)
+    with tg.record() as tape:
+        with tg.scope("cell", t=0):
+            y = np.tanh(x)
+        entries = len(tape)
+        y.sum().backward(create_graph=True)
+    assert len(tape) == entries + 1
+    assert {e.op for e in tape.backward} >= {"multiply", "subtract"}
+    assert {(e.scope, e.t) for e in tape.backward.find("subtract")} == {("cell", 0)}  # where the forward operation was
+
+
+def test_recordings_nest():
+    x = tg.tensor([1.0], requires_grad=True)
+    with tg.record() as outer:
+        y = x * 2
+        with tg.record() as inner:
+            z = y * 3
+        z.sum().backward()
+    assert [e.op for e in inner][-1] == "multiply" and len(inner) < len(outer)
+    assert outer.entry_of(z).value == 6 and (outer.entry_of(y).grad == 3).all() and (inner.entry_of(z).grad == 1).all()
+
+
+def test_recorded_weights_keep_the_values_of_the_time():
+    W = tg.Parameter([1.0, 2.0], name="W")
+    with tg.record() as tape:
+        (W * 2).sum().backward()
+    W.overwrite([7.0, 7.0])
+    assert tape.find("W")[0].value.tolist() == [1, 2]

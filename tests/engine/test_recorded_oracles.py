@@ -1,0 +1,89 @@
+"""PyTorch's recorded answers, to 1e-9: every operation and twenty random programs, first and second derivatives.
+
+`tests/oracle` compares with PyTorch itself on many more shapes, and `python -m tests.oracle.record` writes the files.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+from tinygrad_seq.primitive import Primitive
+
+from .calls import CALLS, STEPS, Answers, Call, answers, assert_same, ours, program_as_function
+
+FOLDER = Path(__file__).parent / "oracles"
+
+# Operations with a derivative that PyTorch is not asked about, and why.
+WITHOUT_ORACLE = {
+    "detach": "stops the gradient; its tests are those of the tape",
+    "dropout": "draws from our own generator",
+}
+
+
+def is_offered(value: Any) -> bool:
+    """Whether a name of the package is an operation with a derivative."""
+    if isinstance(value, Primitive):
+        return value.differentiable or value.cut
+    return callable(value) and not isinstance(value, type) and getattr(value, "__module__", "").startswith("tinygrad_seq.ops.")
+
+
+OFFERED = {name for name, value in vars(tg).items() if not name.startswith("_") and is_offered(value)}
+
+
+class Recorded:
+    """One of the files: text, and numbers by key."""
+
+    def __init__(self, name: str) -> None:
+        with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+            self.texts = {key: file[key] for key in file.files if key not in ("index", "numbers")}
+            self.shapes: dict[str, list[int]] = json.loads(str(file["index"]))
+            numbers = file["numbers"]
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        parts = np.split(numbers, np.cumsum(sizes)[:-1])
+        self.arrays = {key: part.reshape(shape) for (key, shape), part in zip(self.shapes.items(), parts)}
+
+    def of(self, number: int, kind: str) -> list[Any]:
+        """The arrays of one kind: inputs, outputs, first, second."""
+        found = []
+        while (key := f"{number}/{kind}/{len(found)}") in self.arrays:
+            found.append(self.arrays[key])
+        return found
+
+    def answers(self, number: int) -> Answers:
+        return Answers(*(self.of(number, kind) for kind in Answers._fields))
+
+
+OPERATIONS = Recorded("operations")
+PROGRAMS = Recorded("programs")
+NUMBERS = {str(name): number for number, name in enumerate(OPERATIONS.texts["names"])}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_an_operation_gives_pytorchs_numbers(call: Call) -> None:
+    assert call.name in NUMBERS, "a new call: record PyTorch's answer with `python -m tests.oracle.record`"
+    number = NUMBERS[call.name]
+    assert_same(answers(ours(call), OPERATIONS.of(number, "inputs")), OPERATIONS.answers(number))
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS.texts["programs"])))
+def test_a_random_program_gives_pytorchs_numbers(number: int) -> None:
+    program = json.loads(str(PROGRAMS.texts["programs"][number]))
+    assert_same(answers(program_as_function(program, STEPS), PROGRAMS.of(number, "inputs")), PROGRAMS.answers(number))
+
+
+def test_the_files_are_small_and_hold_what_they_should() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
+    assert len(NUMBERS) == len(CALLS)
+    assert len(PROGRAMS.texts["programs"]) >= 20
+    assert all(OPERATIONS.of(number, "second") for number in NUMBERS.values())
+
+
+def test_every_operation_is_recorded_or_excused() -> None:
+    compared = {call.op for call in CALLS}
+    named_otherwise = {"getitem", "at_set", "at_add", "astype"}  # x[...], x.at[...].set, .add and x.astype
+    assert OFFERED - compared - WITHOUT_ORACLE.keys() == set()
+    assert compared - OFFERED <= named_otherwise

@@ -1,0 +1,193 @@
+"""Tensors: what they are made of, how NumPy's functions reach them, and what they refuse."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+
+
+def test_python_floats_get_the_default_dtype_and_arrays_keep_theirs():
+    assert tg.tensor([[1.0, 2.0]]).dtype == np.float32
+    assert tg.tensor(np.ones(2)).dtype == np.float64
+    assert tg.tensor(np.float64(1)).dtype == np.float64
+    assert tg.tensor([1, 2]).dtype == np.int64
+    assert tg.tensor([1.0], dtype=np.float16).dtype == np.float16
+
+
+def test_the_default_dtype_is_process_wide_with_an_override_for_a_block():
+    assert tg.default_dtype() == np.float32
+    with tg.using_dtype(np.float64):
+        assert tg.tensor(1.0).dtype == np.float64
+    assert tg.tensor(1.0).dtype == np.float32
+    tg.set_default_dtype(np.float64)
+    try:
+        assert tg.tensor(1.0).dtype == np.float64
+    finally:
+        tg.set_default_dtype(np.float32)
+    with pytest.raises(TypeError, match="floating"):
+        tg.set_default_dtype(np.int64)
+
+
+def test_python_numbers_are_weak():
+    x = tg.tensor(np.ones(2, np.float16), requires_grad=True)
+    assert (1 - x * 2.5).dtype == np.float16
+    assert (x + np.float64(1)).dtype == np.float64
+
+
+def test_a_tensor_is_a_copy_of_its_data():
+    data = np.ones(2)
+    x = tg.tensor(data)
+    data[0] = 7
+    assert x.data[0] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.uint8])
+def test_only_floating_dtypes_require_gradients(dtype):
+    with pytest.raises(TypeError, match="floating"):
+        tg.tensor(np.ones(2, dtype), requires_grad=True)
+
+
+def test_complex_numbers_and_strings_are_refused():
+    with pytest.raises(TypeError, match="complex"):
+        tg.tensor(1j)
+    with pytest.raises(TypeError, match="numbers"):
+        tg.tensor("abc")
+
+
+def test_arrays_on_the_left_dispatch_to_us():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    array = np.array([3.0, 4.0], np.float32)
+    for y in (array + x, array * x, array @ x, np.where(array > 3, x, 0), np.concatenate([array, x]), np.float32(2) * x, np.stack([array, x])):
+        assert isinstance(y, tg.Tensor) and y.requires_grad
+
+
+def test_writing_a_tensor_into_an_array_raises():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    array = np.zeros(2, np.float32)
+    with pytest.raises(TypeError, match="gradient"):
+        array += x
+    with pytest.raises(TypeError, match="at\\[index\\]"):
+        array[:] = x
+    with pytest.raises(TypeError, match=r"tg\.stack"):
+        np.array([x, x])
+    with pytest.raises(TypeError, match=r"tg\.stack"):
+        tg.tensor([x, x])
+    assert (array == 0).all()
+
+
+def test_a_constant_may_become_an_array():
+    assert (np.asarray(tg.tensor([1.0, 2.0])) == [1, 2]).all()
+    assert (np.asarray(tg.tensor([1.0, 2.0]), dtype=np.float64).dtype) == np.float64
+
+
+def test_in_place_writes_are_refused_with_the_alternative():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match=r"x\.at\[index\]\.set"):
+        x[0] = 5.0
+    with pytest.raises(TypeError, match="overwrite"):
+        x += 1.0
+    assert (x.data == [1, 2]).all()
+    y = before = x * 2
+    y += 1  # rebinds the name, as with any immutable value
+    assert y is not before and (before.data == [2, 4]).all() and (y.data == [3, 5]).all()
+
+
+def test_unsupported_numpy_functions_are_named():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match=r"np\.fft\.fft is not implemented"):
+        np.fft.fft(x)
+    with pytest.raises(TypeError, match=r"np\.gcd is not implemented"):
+        np.gcd(x, 2)
+    with pytest.raises(TypeError, match=r"np\.add\.accumulate"):
+        np.add.accumulate(x)
+    with pytest.raises(TypeError, match="where"):
+        np.add(x, x, where=np.array([True, False]))
+
+
+def test_shape_errors_name_operation_shapes_scope_and_step():
+    a, b = tg.tensor(np.ones((3, 4)), requires_grad=True), tg.tensor(np.ones((5, 6)))
+    with tg.scope("lstm"), tg.scope("f", t=3), pytest.raises(ValueError, match=r"matmul of \(3, 4\).*\(5, 6\).*in lstm/f, t=3"):
+        a @ b
+
+
+def test_what_people_type_without_thinking():
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    assert len(x) == 2 and [row.shape for row in x] == [(2,), (2,)]
+    assert x.sum().item() == 10 and float(x.sum()) == 10.0 and int(x.sum()) == 10
+    assert bool(tg.tensor(1.0)) and not tg.tensor(0.0)
+    with pytest.raises(ValueError, match="truth value"):
+        bool(x)
+    with pytest.raises(TypeError, match="0-d"):
+        iter(tg.tensor(1.0))
+    assert (x > 2).dtype == np.bool_ and (x == x).data.all() and not (x != x).data.any()
+    assert x.T.shape == (2, 2) and x.reshape(4).shape == x.reshape((4,)).shape == x.reshape(-1).shape == (4,)
+    assert x.transpose(1, 0).shape == x.transpose().shape == (2, 2)
+    assert x.astype(np.float16).dtype == np.float16 and x.tolist() == [[1, 2], [3, 4]]
+    assert repr(x) == "Tensor([[1., 2.],\n        [3., 4.]], dtype=float32, requires_grad=True)"
+    assert f"{x.sum():.1f}" == "10.0"
+    assert len({x, x}) == 1
+    assert 3.0 in x and 7.0 not in x
+    assert (-x).data[0, 0] == -1 and (+x) is x and abs(-x).data[0, 0] == 1
+    assert (x**2).data[1, 1] == 16 and (2**x).data[0, 0] == 2 and (x // 2).data[0, 1] == 1 and (x % 2).data[0, 0] == 1
+
+
+def test_the_gradient_of_astype_has_the_dtype_of_its_input():
+    x = tg.tensor(np.ones(2, np.float32), requires_grad=True)
+    (x.astype(np.float64) * np.array([2.0, 3.0])).sum().backward()
+    assert x.grad.dtype == np.float32 and (x.grad.data == [2, 3]).all()
+
+
+def test_names_are_labels():
+    x = tg.tensor([1.0], requires_grad=True, name="x<1>")
+    y = x * 2
+    y.name = "y"
+    assert (x.name, y.name, (y + 1).name) == ("x<1>", "y", None)
+    constant = tg.tensor([1.0])
+    constant.name = "c"
+    assert constant.name == "c" and not constant.requires_grad
+
+
+def test_leaves_and_parameters_survive_pickle_and_deepcopy():
+    x = tg.Parameter(np.arange(3.0), name="W")
+    (x * x).sum().backward()
+    for again in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x)):
+        assert type(again) is tg.Parameter and again.requires_grad and again.name == "W"
+        assert (again.data == x.data).all() and (again.grad.data == x.grad.data).all()
+        assert again.data is not x.data
+    with pytest.raises(tg.AutodiffError, match="leaves"):
+        pickle.dumps(x * 2)
+
+
+def test_requires_grad_can_be_switched_on_leaves_only():
+    x = tg.tensor([1.0])
+    x.requires_grad = True
+    y = x * 2
+    with pytest.raises(tg.AutodiffError, match="detach"):
+        y.requires_grad = False
+    x.requires_grad = False
+    assert not x.requires_grad
+
+
+def test_a_gradient_must_fit():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(ValueError, match="shape"):
+        x.grad = np.ones(3)
+    x.grad = np.ones(2, np.float32)
+    assert isinstance(x.grad, tg.Tensor)
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_overwrite_checks_before_it_writes():
+    x = tg.Parameter([1.0, 2.0])
+    with pytest.raises(ValueError, match="shape"):
+        x.overwrite(np.ones(3))
+    with pytest.raises(tg.AutodiffError, match="leaves"):
+        (x * 2).overwrite(np.ones(2))
+    assert (x.data == [1, 2]).all()
+    array = x.data
+    x.overwrite([3.0, 4.0])
+    assert x.data is array and (array == [3, 4]).all()

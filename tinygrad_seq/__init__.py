@@ -1,0 +1,46 @@
+"""tinygrad_seq: an autodiff engine to read, and recurrent networks whose gradients can be seen.
+
+A computation is a tape, and everything else is a reading of it. Read the engine in this order:
+
+1. `tape.py`: nodes, scopes, and what a user can switch.
+2. `primitive.py`: an operation and its derivative, declared together.
+3. `tensor.py`: an array and the node that made it.
+4. `sweep.py`: reverse mode, the tape read from its end.
+5. `ops/elementwise.py`, then the other families: the primitives themselves.
+6. `listing.py`, `events.py`: the tape and the backward pass in print.
+7. `derivatives.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
+8. `checking.py`: how all of it is checked.
+
+What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `data.py`,
+`serialize.py`, `random.py`, `progress.py`.
+"""
+
+from tinygrad_seq import bptt, init, losses, optim, random
+from tinygrad_seq.checking import check_grads, check_tape
+from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from tinygrad_seq.errors import (
+    AnomalyError, AutodiffError, FreedGraphError, GradientCheckError, NondeterministicError, OverwrittenError,
+    PullbackError, ShapeError, TapeError,
+)  # fmt: skip
+from tinygrad_seq.events import Event
+from tinygrad_seq.listing import Entry, Tape, record, tape
+from tinygrad_seq.module import Module
+from tinygrad_seq.ops import *  # noqa: F403
+from tinygrad_seq.ops import __all__ as _operations
+from tinygrad_seq.primitive import Primitive, Sample, primitive
+from tinygrad_seq.progress import progress
+from tinygrad_seq.random import manual_seed
+#SAVE
+from tinygrad_seq.tape import detect_anomaly, enable_grad, mask_zeros, no_grad, scope
+from tinygrad_seq.tensor import Parameter, Tensor, default_dtype, set_default_dtype, tensor, using_dtype
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnomalyError", "AutodiffError", "Entry", "Event", "FreedGraphError", "GradientCheckError", "Module",
+    "NondeterministicError", "OverwrittenError", "Parameter", "Primitive", "PullbackError", "Sample", "ShapeError",
+    "Tape", "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "data", "default_dtype",
+    "detect_anomaly", "enable_grad", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",
+    "manual_seed", "mask_zeros", "no_grad", "optim", "primitive", "progress", "random", "record", "save", "scope",
+    "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp", *_operations,
+]  # fmt: skip

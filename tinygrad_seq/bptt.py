@@ -1,0 +1,155 @@
+"""Back-propagation through time, looked at step by step. Needs `sweep.py`.
+
+A recurrent network's gradients are sums over time. These functions take the sums apart again: what came through
+which step (`weight_gradients`), what reached which state (`state_gradients`). They read the same sweep that
+`backward()` drains, and change nothing: run them before `backward()`, or with `retain_graph=True`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.primitive import Pullback
+from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
+from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
+from tinygrad_seq.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+Parts = dict[int | None, Any]  # of a cotangent, by the step that they came through
+
+
+def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict[int | None, Array]:
+    """The gradient of a weight that all steps share, taken apart by step: dL/dW = sum over t of dL/dW<t>.
+
+    Args:
+        loss: a tensor whose graph has not been freed.
+        weight: a leaf that the steps use, directly or through operations outside of time (a transpose, a split).
+        gradient: the cotangent of `loss`; 1, if it has a single element.
+
+    Returns:
+        For each step t in order, the part of the gradient that flows through operations of scope t, an array of the
+        weight's shape. An operation over all of time at once (`scope(..., time_axis=0)`) counts for each step with
+        that step's part. Under None, if there is any, what flows outside of time. The parts add up to `weight.grad`.
+    """
+    target = _node(weight)
+    parts: dict[Node, Parts] = {_node(loss): {None: seed(loss, gradient)}}
+    for node, g in _steps(loss, gradient, {target}):
+        by_step = parts.pop(node, {})
+        if node is target:
+            return {t: np.array(by_step[t]) for t in sorted(by_step, key=lambda t: (t is None, t))}
+        if node.scope.t is not None:
+            by_step = {node.scope.t: g}
+        for edge in _edges(node):
+            if edge[0] is target or not _in_time(edge[0]):  # values in time get their parts from their own step
+                held = parts.setdefault(edge[0], {})
+                for t, term in _terms(node, g, by_step, edge):
+                    held[t] = _sum(held[t], term) if t in held else term
+    return {}
+
+
+def state_gradients(loss: Tensor, states: Sequence[Tensor], gradient: Any = None) -> list[Array]:
+    """dL/dh<t> for each of these states: all that flows back to it, of its shape; zero where nothing does.
+
+    Args:
+        loss: a tensor whose graph has not been freed.
+        states: tensors that the loss was computed from.
+        gradient: the cotangent of `loss`; 1, if it has a single element.
+    """
+    wanted = {_node(state) for state in states}
+    found = {node: np.array(g) for node, g in _steps(loss, gradient) if node in wanted}
+    return [found[_node(state)] if _node(state) in found else np.zeros(state.shape, state.dtype) for state in states]
+
+
+# ---- taking a sum apart -----------------------------------------------------------------------------------------------
+
+
+def _in_time(node: Node) -> bool:
+    """Whether a value belongs to a step, or has time as an axis."""
+    return node.scope.t is not None or node.scope.time_axis is not None
+
+
+def _terms(node: Node, g: Any, by_step: Parts, edge: Edge) -> list[tuple[int | None, Any]]:
+    """What flows along one edge, step by step."""
+    if node.scope.t is None and node.scope.time_axis is not None and not isinstance(node, (Bundle, Output)):
+        return list(enumerate(split_by_time(node, g, edge, node.scope.time_axis)))
+    return [(t, _flow(node, part, edge)) for t, part in by_step.items()]
+
+
+def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
+    """What flows along an edge of an operation over all of time, step by step: for a product, A[t]^T G[t].
+
+    A pullback is linear in g, and here the steps do not mix, so it can be called on one step of g and of what was
+    saved. Saved values whose axis is not as long as time (a weight) are the same for all steps. Where that does not
+    give the whole (the pullback knows shapes), g with all other steps set to zero does, more slowly.
+    """
+    parent, pullback, values = edge
+    steps = g.shape[axis]
+
+    def of_step(value: Any, source: int | None, t: int) -> Any:
+        place = axis - (g.ndim - getattr(value, "ndim", 0))
+        if source is None or place < 0 or value.shape[place] != steps:
+            return value
+        return value[(slice(None),) * place + (slice(t, t + 1),)]
+
+    def sliced(t: int) -> Any:
+        given = [of_step(value, source, t) for value, source in zip(values, pullback.sources)]
+        return unbroadcast(pullback.function(of_step(g, Pullback.OUTPUT, t), *given), parent.shape)
+
+    def masked(t: int) -> Any:
+        only = np.zeros_like(g)
+        only[(slice(None),) * axis + (t,)] = g[(slice(None),) * axis + (t,)]
+        return _flow(node, only, edge)
+
+    whole = _flow(node, g, edge)
+    try:
+        with np.errstate(all="ignore"):
+            terms = [sliced(t) for t in range(steps)]
+        tolerance = 1e3 * np.finfo(g.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
+        if all(term.shape == whole.shape for term in terms) and np.allclose(sum(terms), whole, rtol=0, atol=tolerance):
+            return terms
+    except (ValueError, IndexError, TypeError):
+        pass
+    return [masked(t) for t in range(steps)]
+
+
+def _flow(node: Node, g: Any, edge: Edge) -> Any:
+    if isinstance(node, Output):  # to its place among the outputs of its call
+        return [g if i == node.position else None for i in range(len(node.bundle.outputs))]
+    if isinstance(node, Bundle):
+        g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
+    return term_of(node, g, edge)
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """The sum of two parts; of a call's outputs, each for itself, where None is nothing."""
+    if isinstance(a, list):
+        return [y if x is None else x if y is None else x + y for x, y in zip(a, b)]
+    return a + b
+
+
+def _edges(node: Node) -> list[Edge]:
+    return [(node.bundle, None, ())] if isinstance(node, Output) else node.edges
+
+
+# ---- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def _node(tensor: Tensor) -> Node:
+    if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.node is None:
+        raise AutodiffError("the gradient was asked for of something that requires none: a constant, or a detached state")
+    return tensor.node
+
+
+def _steps(loss: Tensor, gradient: Any, targets: set[Node] | None = None) -> Iterator[tuple[Node, Any]]:
+    """The sweep from a loss, each step of it run with nothing taped."""
+    steps = iter(Sweep({_node(loss): seed(loss, gradient)}, targets, careful=True))
+    while True:
+        with setting(**sweeping(current(), False)), np.errstate(all="ignore"):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step

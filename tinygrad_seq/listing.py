@@ -1,0 +1,416 @@
+"""The tape as something to look at: indexed, sliced, searched, printed. Read me fifth, after `sweep.py`.
+
+`record()` writes every operation of a block into a `Recording`; `tape(loss)` makes one of what led to a value. A
+`Tape` is a view of a recording: all its entries, or some of them, each with the index that it has in the whole.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import Any, overload
+from weakref import ref
+
+import numpy as np
+
+from tinygrad_seq.errors import FreedGraphError
+from tinygrad_seq.events import Event, events
+from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Scope, current, setting
+from tinygrad_seq.tensor import Tensor, as_array, node_of
+
+
+@contextmanager
+def record() -> Iterator[Tape]:
+    """Keep every value that is computed in the block and, once a backward pass has run, every cotangent.
+
+    Operations that need no gradient are recorded too, `detach` as a cut. The backward pass may run inside the block
+    or after it; its own operations (`create_graph=True`) go to `tape.backward`.
+
+    Example:
+        >>> import numpy as np, tinygrad_seq as tg
+        >>> x = tg.tensor([0.5], requires_grad=True, name="x")
+        >>> with tg.record() as tape:
+        ...     y = np.tanh(x).sum()
+        >>> y.backward()
+        >>> tape.find("tanh")[0].grad
+        array([1.], dtype=float32)
+    """
+    recording = Recording(outer=current().tape)
+    with setting(tape=recording):
+        yield Tape(recording)
+
+
+def tape(*results: Tensor) -> Tape:
+    """The tape of all that led to these tensors, in order of execution.
+
+    Values are there as far as somebody keeps them: those of tensors that still exist and those saved for the
+    backward pass. `record` keeps all.
+
+    Raises:
+        FreedGraphError: a backward pass has freed the graph.
+    """
+    recording = Recording()
+    for node in sorted(_ancestors([node_of(result) for result in results]), key=attrgetter("serial")):
+        if not isinstance(node, (Leaf, Bundle)):
+            recording.enter(node)
+    for result in results:
+        recording.enter(node_of(result))
+        recording.values[recording.index[node_of(result)]] = result.data
+    recording.look_for_values()
+    return Tape(recording)
+
+
+class Tape:
+    """A list of entries: `len`, index, iterate, slice, `at`, `find`, print. Entries keep their index in the whole."""
+
+    def __init__(self, recording: Recording, indices: Sequence[int] | None = None) -> None:
+        self._recording = recording
+        self._indices = indices  # None: all, also those still to come
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """Which entries of the whole tape these are."""
+        return range(len(self._recording.nodes)) if self._indices is None else self._indices
+
+    @property
+    def whole(self) -> Tape:
+        """The tape that this is a part of; `entry.inputs` are indices of it."""
+        return Tape(self._recording)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes of the entries."""
+        return [self._recording.nodes[i] for i in self.indices]
+
+    @property
+    def backward(self) -> Tape:
+        """What a backward pass with `create_graph=True` wrote while this tape was recorded."""
+        return Tape(self._recording.backward)
+
+    @property
+    def events(self) -> list[Event]:
+        """The steps of the backward passes that this tape witnessed, in their order."""
+        wanted = set(self.indices)
+        return [event for event in self._recording.events if event.index in wanted]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Tape: ...
+    def __getitem__(self, index: int | slice) -> Entry | Tape:
+        chosen = self.indices[index]
+        return Entry(self._recording, chosen) if isinstance(chosen, int) else Tape(self._recording, chosen)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (Entry(self._recording, i) for i in self.indices)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, Tensor) and value.node is not None and self._recording.index.get(value.node) in self.indices
+
+    def at(self, t: int | None) -> Tape:
+        """The entries of step t (None: those outside of time)."""
+        return Tape(self._recording, [entry.index for entry in self if entry.t == t])
+
+    def find(self, name: str, t: int | None = None) -> Tape:
+        """The entries with this op, tensor name, or part of the scope (or an alias of it), exactly; at step t, if given."""
+        return Tape(self._recording, [entry.index for entry in self if entry.is_called(name) and t in (None, entry.t)])
+
+    def entry_of(self, tensor: Tensor) -> Entry:
+        """The entry of a tensor; KeyError if it is not on the tape."""
+        if tensor.node is None or tensor.node not in self._recording.index:
+            raise KeyError(f"this tensor of shape {tensor.shape} is not on the tape")
+        return Entry(self._recording, self._recording.index[tensor.node])
+
+    def sweep(self, loss: Tensor, gradient: Any = None, through_cuts: bool = False) -> Iterator[Event]:
+        """The backward pass from `loss`, one event for each entry that a cotangent reaches. Changes nothing.
+
+        Args:
+            loss: where to start; its graph must not have been freed.
+            gradient: the cotangent of `loss`; 1, if it has a single element.
+            through_cuts: pass `detach` as if it were not there (on a recorded tape).
+        """
+        return events(self._recording, loss, gradient, through_cuts)
+
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self)} entries>"
+
+    def __str__(self) -> str:
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>" for entry in self)
+        return f"<table><tr>{''.join(f'<th>{title}</th>' for title in TITLES)}</tr>{rows}</table>"
+
+
+class Entry:
+    """One line of a tape: which operation made which value from which, where and when."""
+
+    __slots__ = ("_recording", "index")
+
+    def __init__(self, recording: Recording, index: int) -> None:
+        self._recording = recording
+        self.index = index
+
+    @property
+    def node(self) -> Node:
+        """The node of the graph."""
+        return self._recording.nodes[self.index]
+
+    @property
+    def op(self) -> str:
+        """Name of the primitive, or "leaf" or "constant"."""
+        return self.node.op
+
+    @property
+    def name(self) -> str | None:
+        """The name given to the tensor, or None."""
+        return self.node.name
+
+    @property
+    def label(self) -> str:
+        """The name, the number if it is a constant of one element, or `%17` for entry 17."""
+        value = self.value
+        if self.name is None and self.op == "constant" and value is not None and value.ndim == 0:
+            return f"{value.item():.6g}"
+        return self.name or f"%{self.index}"
+
+    @property
+    def scope(self) -> str:
+        """The parts of the scope, joined by slashes; "" outside of all scopes."""
+        return self.node.scope.path
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """The scope's tags: layer, direction, part, role, valid."""
+        return self.node.scope.tags
+
+    @property
+    def t(self) -> int | None:
+        """The step in time, from 0; None outside of time."""
+        return self.node.scope.t
+
+    @property
+    def time_axis(self) -> int | None:
+        """Which axis is time, where the operation ran over all of time at once."""
+        return self.node.scope.time_axis
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+        return self.node.shape
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the value."""
+        return self.node.dtype
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What else the call said: `{"axis": 0}`."""
+        return self._recording.params[self.index]
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward pass can reach it."""
+        return self.node.requires_grad
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Indices of the entries that it was computed from, in the order of the call."""
+        return self._recording.inputs[self.index]
+
+    @property
+    def value(self) -> np.ndarray[Any, Any] | None:
+        """The value, or None where nobody kept it."""
+        return self._recording.value_of(self.index)
+
+    @property
+    def grad(self) -> np.ndarray[Any, Any] | None:
+        """The cotangent that backward passes brought here, added up, or None where none was computed."""
+        return self._recording.cotangents.get(self.index)
+
+    @property
+    def source(self) -> str | None:
+        """The user's line, "file:line", when recording."""
+        return self._recording.sources[self.index]
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes that this entry keeps alive for the backward pass and no earlier entry does; weights not counted."""
+        return self._recording.saved_bytes[self.index]
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is its op, its tensor's name, a part of its scope, or an alias of such a part."""
+        return name in (self.op, self.name) or self.node.scope.is_called(name)
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.index}: {self.label} = {self.op}({', '.join(Entry(self._recording, i).label for i in self.inputs)}) {self.shape}>"
+
+
+class Recording:
+    """What a tape shows: entries in order, and what is known of each. Holds the nodes; they know it weakly."""
+
+    def __init__(self, outer: Recording | None = None) -> None:
+        self.nodes: list[Node] = []
+        self.index: dict[Node, int] = {}  # a bundle has the index of its first output
+        self.inputs: list[tuple[int, ...]] = []
+        self.params: list[dict[str, Any]] = []
+        self.values: dict[int, Any] = {}
+        self.sources: list[str | None] = []
+        self.saved_bytes: list[int] = []
+        self.cotangents: dict[int, Any] = {}
+        self.events: list[Event] = []
+        self._outer = outer
+        self._backward: Recording | None = None
+        self._kept: set[int] = set()  # ids of the arrays that earlier entries save
+
+    @property
+    def backward(self) -> Recording:
+        """Where a taped backward pass is recorded."""
+        if self._backward is None:
+            self._backward = Recording()
+        return self._backward
+
+    def write(self, outputs: Sequence[Tensor], operands: Sequence[Any], source: str) -> None:
+        """Note a call that has just run, with its values."""
+        for output in outputs:
+            node = node_of(output)
+            if node.watch.tape is None:  # else an inner recording has it, and tells this one
+                node.watch.tape = ref(self)
+            self.values[self.enter(node, operands, source)] = output.data
+        if self._outer is not None:
+            self._outer.write(outputs, operands, source)
+
+    def enter(self, node: Node, operands: Sequence[Any] = (), source: str | None = None) -> int:
+        """Give a node its entry, after the entries of its inputs; the index of it."""
+        if node in self.index:
+            return self.index[node]
+        if isinstance(node, Output) and node.bundle in self.index:
+            inputs = self.inputs[self.index[node.bundle]]
+        else:
+            inputs = tuple([self._input(node.scope, value, operands[i : i + 1]) for i, value in enumerate(node.inputs) if value is not None])
+        i = self.index[node] = len(self.nodes)
+        owner = node
+        if isinstance(node, Output):
+            owner = node.bundle
+            self.index.setdefault(owner, i)
+        self.nodes.append(node)
+        self.inputs.append(inputs)
+        self.params.append(dict(node.params or {}))
+        self.sources.append(source)
+        self.saved_bytes.append(self._new_bytes(owner))
+        return i
+
+    def _input(self, scope: Scope, value: Any, operand: Sequence[Any]) -> int:
+        """The entry of one input: a node's, or that of a number written in the call."""
+        if not isinstance(value, Node):
+            value, operand = Leaf(Tensor(np.asarray(value)), scope, False), (value,)
+        if isinstance(value, Leaf) and value not in self.index:
+            i = self.enter(value)
+            kept = operand[0] if operand else value.handle()
+            if kept is not None:
+                self.values[i] = np.array(kept.data if isinstance(kept, Tensor) else kept)  # an optimiser may overwrite it
+            return i
+        return self.enter(value)
+
+    def value_of(self, i: int) -> Any:
+        """The value of an entry as far as somebody keeps it."""
+        if i in self.values:
+            return self.values[i]
+        node = self.nodes[i]
+        handle = node.handle() if isinstance(node, Leaf) else None
+        return None if handle is None else handle.data
+
+    def look_for_values(self) -> None:
+        """Find the values that the pullbacks save."""
+        for node in [*self.index]:
+            for i, pullback, pick in node.routes or ():
+                for value, source in zip(pick(node.saved), pullback.sources):
+                    owner = node if source == pullback.OUTPUT else node.inputs[source] if source is not None and source >= 0 else None
+                    if owner is not None and not isinstance(owner, Bundle) and owner in self.index and isinstance(value, (np.ndarray, np.generic)):
+                        self.values.setdefault(self.index[owner], np.asarray(value))
+
+    @property
+    def all(self) -> list[Recording]:
+        """This recording and those around it."""
+        return [self, *(self._outer.all if self._outer is not None else [])]
+
+    def witness(self, steps: Iterable[tuple[Node, Any]], live: Collection[Node]) -> None:
+        """Note what a backward pass brought to the entries."""
+        for node, cotangent in steps:
+            if node not in self.index:
+                continue
+            if not isinstance(node, Output):
+                self.events.append(Event(self, node, cotangent, live))
+            if not isinstance(node, Bundle):
+                i, g = self.index[node], as_array(cotangent)
+                self.cotangents[i] = self.cotangents[i] + g if i in self.cotangents else g
+
+    def _new_bytes(self, node: Node) -> int:
+        """Bytes saved by a node that no earlier entry saves; a leaf's own array is its tensor's affair."""
+        leaves = [leaf.handle() for leaf in node.inputs if isinstance(leaf, Leaf)]
+        owned = {id(_buffer(handle.data)) for handle in leaves if handle is not None}
+        fresh = {id(_buffer(a)): _buffer(a) for a in _arrays(node.saved) if id(_buffer(a)) not in owned | self._kept}
+        self._kept |= fresh.keys()
+        return sum(buffer.nbytes for buffer in fresh.values())
+
+
+# ---- printing -------------------------------------------------------------------------------------------------------
+
+TITLES = ("#", "t", "scope", "name", "op", "inputs", "shape", "saved")
+
+
+def cells(entry: Entry) -> tuple[str, ...]:
+    """An entry as the cells of a row."""
+    inputs = " ".join(Entry(entry._recording, i).label for i in entry.inputs)
+    step = "" if entry.t is None else str(entry.t)
+    saved = f"{entry.saved_bytes:,}" if entry.saved_bytes else ""
+    shape = "×".join(map(str, entry.shape)) or "·"
+    return (str(entry.index), step, entry.scope, entry.label if entry.label[0] != "%" else "", entry.op, inputs, shape, saved)
+
+
+def table(entries: Iterable[Entry]) -> str:
+    """Entries as aligned rows: index, step, scope, name, op, inputs, shape, bytes saved."""
+    rows = [TITLES, *map(cells, entries)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(TITLES))]
+    right = {0, 1, len(TITLES) - 1}
+    lines = ("  ".join(c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """The nodes and all that they were computed from, constants too."""
+    found: set[Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        if node.freed:
+            raise FreedGraphError(
+                f"the graph of {node.describe()} was freed by a backward pass; print the tape before it, "
+                "run it under record(), or call backward(retain_graph=True)"
+            )
+        found.add(node)
+        stack += [each for each in (*node.inputs, *node.parents) if isinstance(each, Node)]
+    return found
+
+
+def _arrays(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from _arrays(value)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def _buffer(array: Any) -> Any:
+    """The array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

@@ -1,0 +1,26 @@
+"""The primitives by family. Read `elementwise.py` first: it shows how all of them are declared."""
+
+from tinygrad_seq.ops.decompose import cholesky, det, eigh, eigvalsh, inv, slogdet, solve
+from tinygrad_seq.ops.elementwise import (
+    abs, absolute, add, astype, ceil, clip, detach, divide, equal, exp, floor, floor_divide, greater, greater_equal,
+    isclose, isfinite, isinf, isnan, less, less_equal, log, logical_and, logical_not, logical_or, logical_xor, maximum,
+    minimum, multiply, negative, not_equal, power, relu, remainder, rint, round, sigmoid, sign, sqrt, square, subtract,
+    tanh, trunc, where,
+)  # fmt: skip
+from tinygrad_seq.ops.index import argsort, getitem, sort, take, take_along_axis
+from tinygrad_seq.ops.linalg import dot, einsum, inner, kron, matmul, outer, tensordot, vdot
+from tinygrad_seq.ops.nn import conv1d_causal, dropout, embedding, layer_norm, log_softmax, one_hot, softmax
+from tinygrad_seq.ops.reduce import (
+    all, allclose, any, argmax, argmin, array_equal, count_nonzero, cumprod, cumsum, logsumexp, max, mean, min, norm,
+    prod, std, sum, trace, var,
+)  # fmt: skip
+from tinygrad_seq.ops.shape import (
+    broadcast_to, concatenate, diag, diagonal, expand_dims, flip, hstack, moveaxis, pad, ravel, repeat, reshape, roll,
+    split, squeeze, stack, swapaxes, tile, transpose, tril, triu, vstack,
+)  # fmt: skip
+from tinygrad_seq.ops.special import (
+    arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, cos, cosh, degrees, elu, exp2, expm1, fabs, gelu,
+    hypot, leaky_relu, log1p, log2, log10, logaddexp, positive, radians, reciprocal, silu, sin, sinh, softplus, tan,
+)  # fmt: skip
+
+__all__ = [name for name, value in tuple(globals().items()) if callable(value)]

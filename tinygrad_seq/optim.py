@@ -1,0 +1,597 @@
+"""Optimisers, learning-rate schedules and clipping: what happens between two backward passes. Read after `module.py`.
+
+    loss.backward()
+    clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+Each optimiser is one formula, in its `moved` method: w the parameter, g its gradient, t the number of the step (from 1),
+and the arrays that are kept from step to step. They compute what PyTorch's do, to rounding. A step writes through
+`Tensor.overwrite` only: a backward pass through the old values afterwards raises, instead of using the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from math import cos, inf, isfinite, pi, sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_seq.primitive import first_nonfinite
+from tinygrad_seq.tape import Leaf
+from tinygrad_seq.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+class Optimizer:
+    """What all optimisers share. A parameter without a gradient is left alone.
+
+    Args:
+        parameters: the tensors to learn, as `module.parameters()` gives them. For parts that learn at different rates,
+            make an optimiser for each.
+        settings: learning rate and the like. Each becomes an attribute, which may be changed at any time.
+
+    Attributes:
+        parameters: the list of them.
+        kept: for each of them what is kept from step to step: the number of its steps, "t", and the arrays in `keeps`.
+        lr: the learning rate.
+    """
+
+    keeps: ClassVar[dict[str, str]] = {}
+    """The arrays that are kept, each with the setting that it is for; with "" if it is always there."""
+
+    lr: float
+
+    def __init__(self, parameters: Iterable[Tensor], **settings: Any) -> None:
+        self.parameters = _learnable(parameters)
+        self.kept: list[dict[str, Any]] = [{} for _ in self.parameters]
+        self._settings = tuple(settings)
+        _refuse(settings)
+        vars(self).update(settings)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """The parameter's new values. The arrays in `kept` start as zeros and are updated in place."""
+        raise NotImplementedError(f"{type(self).__name__} does not define moved")
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for parameter, kept in zip(self.parameters, self.kept):
+            if parameter.grad is None:
+                continue
+            kept["t"] = kept.get("t", 0) + 1
+            for name in self._needed(self.settings):
+                if name not in kept:
+                    kept[name] = np.zeros_like(parameter.data)
+            parameter.overwrite(self.moved(parameter.data, parameter.grad.data, kept["t"], kept))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: every parameter's `grad` is None again."""
+        for parameter in self.parameters:
+            parameter.zero_grad()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as they are now, by name."""
+        return {name: getattr(self, name) for name in self._settings}
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the settings and of what is kept: plain data, and arrays as `state["kept"][i][name]`."""
+        return {
+            "optimizer": type(self).__name__,
+            "settings": {name: value.item() if isinstance(value, np.generic) else value for name, value in self.settings.items()},
+            "kept": [_copied(kept) for kept in self.kept],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state_dict` was taken, with the settings of then.
+
+        Raises:
+            ValueError: it is the state of another optimiser, or of other parameters. Nothing has been changed.
+        """
+        self.take_over(self.fitting(state))
+
+    def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of a state, after checking that it is for this optimiser, without loading it; see `load_state_dict`."""
+        kind, settings, kept = (state.get(key) for key in ("optimizer", "settings", "kept"))
+        if kind != type(self).__name__:
+            raise ValueError(f"this is no state of {type(self).__name__}, but of {kind}")
+        if not isinstance(settings, dict) or settings.keys() != set(self._settings):
+            raise ValueError(f"the settings of {kind} are {', '.join(self._settings)}; this state has {settings}")
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        _refuse(settings)
+        if not isinstance(kept, list) or len(kept) != len(self.parameters):
+            found = len(kept) if isinstance(kept, list) else "no"
+            raise ValueError(f"this state of {kind} is for {found} parameters instead of {len(self.parameters)}")
+        for i, one in enumerate(kept):
+            self._refuse_kept(i, one, self._needed(settings))
+        return {"settings": settings, "kept": [_copied(one) for one in kept]}
+
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `fitting` has checked and copied."""
+        self.kept = state["kept"]
+        vars(self).update(state["settings"])
+
+    def _needed(self, settings: Mapping[str, Any]) -> list[str]:
+        return [name for name, setting in self.keeps.items() if not setting or settings[setting]]
+
+    def _refuse_kept(self, i: int, kept: Any, needed: Iterable[str]) -> None:
+        """Raise unless this is what may be kept of parameter number i."""
+        w = self.parameters[i]
+        where = f"what {type(self).__name__} has kept of parameter {i}" + (f" ({w.name})" if w.name else "")
+        if kept == {}:  # it has not had a gradient yet
+            return
+        if not isinstance(kept, dict) or type(kept.get("t")) is not int or kept["t"] < 1:
+            raise ValueError(f"{where} does not say after which step")
+        names = kept.keys() - {"t"}
+        if not set(needed) <= names <= self.keeps.keys():
+            raise ValueError(f"{where} is {', '.join(sorted(names)) or 'nothing'} instead of {', '.join(needed) or 'nothing'}")
+        for name in names:
+            array = kept[name]
+            if not isinstance(array, np.ndarray) or array.shape != w.shape or array.dtype != w.dtype:
+                found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise ValueError(f"{where} has {name} as {found} instead of {w.dtype} of shape {w.shape}")
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{type(self).__name__}({len(self.parameters)} parameters, {settings})"
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum ("Deep Learning", algorithms 8.1 to 8.3, in the form of Sutskever et al., 2013).
+
+    velocity = momentum velocity + (1 - dampening) g
+    w        = w - lr velocity                       (Nesterov: w - lr (g + momentum velocity))
+    """
+
+    keeps: ClassVar = {"velocity": "momentum"}
+    momentum: float
+    dampening: float
+    nesterov: bool
+    weight_decay: float
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov, weight_decay=weight_decay)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """See the class."""
+        g = _with_decay(self.weight_decay, w, g)
+        if self.momentum:
+            velocity = kept["velocity"]
+            velocity *= self.momentum
+            velocity += g if t == 1 else (1 - self.dampening) * g  # undamped at first, as in PyTorch
+            g = g + self.momentum * velocity if self.nesterov else velocity
+        return w - self.lr * g
+
+
+class RMSprop(Optimizer):
+    """Steps divided by a moving root mean square of the gradient (Hinton's lecture 6e; "Deep Learning", algorithm 8.5).
+
+    square = alpha square + (1 - alpha) g²
+    w      = w - lr g / (sqrt(square) + eps)
+
+    With `centered` a moving mean is kept too, and mean² is subtracted under the root: the variance (Graves, 2013). With
+    `momentum` the quotients are summed up in a velocity.
+    """
+
+    keeps: ClassVar = {"square": "", "mean": "centered", "velocity": "momentum"}
+    alpha: float
+    eps: float
+    weight_decay: float
+    momentum: float
+    centered: bool
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """See the class."""
+        g = _with_decay(self.weight_decay, w, g)
+        spread = square = _follow(kept["square"], g * g, 1 - self.alpha)
+        if self.centered:
+            mean = _follow(kept["mean"], g, 1 - self.alpha)
+            spread = np.maximum(square - mean * mean, 0)  # a variance, that rounding may have made negative
+        direction = g / (np.sqrt(spread) + self.eps)
+        if self.momentum:
+            velocity = kept["velocity"]
+            velocity *= self.momentum
+            velocity += direction
+            direction = velocity
+        return w - self.lr * direction
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of the sum of all squared gradients so far (Duchi, Hazan & Singer, 2011).
+
+    total = total + g²
+    w     = w - lr / (1 + (t - 1) lr_decay) g / (sqrt(total) + eps)
+    """
+
+    keeps: ClassVar = {"total": ""}
+    lr_decay: float
+    weight_decay: float
+    eps: float
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0, eps: float = 1e-10
+    ) -> None:
+        super().__init__(parameters, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """See the class."""
+        g = _with_decay(self.weight_decay, w, g)
+        total = kept["total"]
+        total += g * g
+        return w - self.lr / (1 + (t - 1) * self.lr_decay) * g / (np.sqrt(total) + self.eps)
+
+
+class Adam(Optimizer):
+    """Moving means of gradient and squared gradient, freed of their bias to zero (Kingma & Ba, 2015, algorithm 1).
+
+    m = b1 m + (1 - b1) g
+    v = b2 v + (1 - b2) g²
+    w = w - lr m' / (sqrt(v') + eps)         with m' = m / (1 - b1^t), v' = v / (1 - b2^t)
+
+    Weight decay is added to the gradient; see `AdamW` for the kind that is not.
+    """
+
+    keeps: ClassVar = {"m": "", "v": ""}
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """See the class."""
+        return self._adapted(w, _with_decay(self.weight_decay, w, g), t, kept)
+
+    def _adapted(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        b1, b2 = self.betas
+        m = _follow(kept["m"], g, 1 - b1)
+        v = _follow(kept["v"], g * g, 1 - b2)
+        return w - self.lr / (1 - b1**t) * m / (np.sqrt(v) / sqrt(1 - b2**t) + self.eps)
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: first w = (1 - lr weight_decay) w (Loshchilov & Hutter, 2019)."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+    def moved(self, w: Array, g: Array, t: int, kept: dict[str, Array]) -> Array:
+        """See the class."""
+        return self._adapted(w * (1 - self.lr * self.weight_decay), g, t, kept)
+
+
+def _with_decay(weight_decay: float, w: Array, g: Array) -> Array:
+    """The gradient of the loss plus weight_decay |w|² / 2."""
+    return g + weight_decay * w if weight_decay else g
+
+
+def _follow(mean: Array, value: Array, share: float) -> Array:
+    """Move a moving mean towards a value, in place, by this share of the way."""
+    mean += share * (value - mean)
+    return mean
+
+
+# ---- learning-rate schedules ----------------------------------------------------------------------------------------
+
+
+class Schedule:
+    """Sets an optimiser's learning rate, to its first one times a factor that depends on the number of steps.
+
+    Call `step` after each step of the optimiser (or once an epoch; what a step is, is the caller's choice). A subclass
+    says in `factor` what holds after the warm-up.
+
+    Args:
+        optimizer: whose `lr` to set; the one that it has now is the full one.
+        warmup: steps over which the rate first rises in a straight line: 1/warmup, 2/warmup, ... of the full one.
+
+    Attributes:
+        n: how many steps have been taken.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
+        self.optimizer = optimizer
+        self.full_lr = float(optimizer.lr)
+        self.warmup = warmup
+        self.n = 0
+        self.optimizer.lr = self.lr
+
+    def factor(self, n: int) -> float:
+        """The share of the full learning rate, n steps after the warm-up."""
+        raise NotImplementedError(f"{type(self).__name__} does not define factor")
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that holds now."""
+        warm = min(1.0, (self.n + 1) / self.warmup) if self.warmup else 1.0
+        return self.full_lr * warm * self.factor(max(self.n - self.warmup, 0))
+
+    def step(self, loss: float | None = None) -> None:
+        """Go one step on. Only `PlateauSchedule` looks at the loss."""
+        self.n += 1
+        self.optimizer.lr = self.lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule's settings and where it stands, as plain data."""
+        return {"schedule": type(self).__name__, **{name: value for name, value in vars(self).items() if name != "optimizer"}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state_dict` was taken.
+
+        Raises:
+            ValueError: it is the state of another schedule. Nothing has been changed.
+        """
+        self.take_over(self.fitting(state))
+
+    def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of a state, after checking that it is for this kind of schedule, without loading it."""
+        own = self.state_dict()
+        if state.get("schedule") != own["schedule"] or state.keys() != own.keys():
+            raise ValueError(f"this is no state of {own['schedule']}, but {dict(state)}")
+        wrong = [name for name in own if type(state[name]) is not type(own[name]) or state[name] != state[name]]
+        if wrong:
+            raise ValueError(f"this state of {own['schedule']} has {wrong[0]} = {state[wrong[0]]!r}")
+        settings = {name: value for name, value in state.items() if name != "schedule"}
+        trial = copy(self)
+        vars(trial).update(settings)
+        try:
+            fits = 0 <= trial.lr < inf
+        except (ArithmeticError, TypeError):
+            fits = False
+        if not fits:
+            raise ValueError(f"this state of {own['schedule']} gives no learning rate: {settings}")
+        return settings
+
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `fitting` has checked."""
+        vars(self).update(state)
+        self.optimizer.lr = self.lr
+
+
+class ConstantSchedule(Schedule):
+    """The full learning rate, after the warm-up."""
+
+    def factor(self, n: int) -> float:
+        """See the class."""
+        return 1.0
+
+
+class StepSchedule(Schedule):
+    """Times `decay` every so many steps."""
+
+    def __init__(self, optimizer: Optimizer, every: int, decay: float = 0.1, warmup: int = 0) -> None:
+        self.every = _at_least_one("every", every)
+        self.decay = float(decay)
+        super().__init__(optimizer, warmup)
+
+    def factor(self, n: int) -> float:
+        """See the class."""
+        return self.decay ** (n // self.every)
+
+
+class ExponentialSchedule(Schedule):
+    """Times `decay` at each step."""
+
+    def __init__(self, optimizer: Optimizer, decay: float, warmup: int = 0) -> None:
+        self.decay = float(decay)
+        super().__init__(optimizer, warmup)
+
+    def factor(self, n: int) -> float:
+        """See the class."""
+        return self.decay**n
+
+
+class CosineSchedule(Schedule):
+    """Down to the share `final` in half a cosine over `steps` steps, and then level (Loshchilov & Hutter, 2017).
+
+    Args:
+        optimizer: as for `Schedule`.
+        steps: how many steps the way down takes, after the warm-up.
+        final: the share of the full learning rate at its end.
+        warmup: as for `Schedule`.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, final: float = 0.0, warmup: int = 0) -> None:
+        self.steps = _at_least_one("steps", steps)
+        self.final = float(final)
+        super().__init__(optimizer, warmup)
+
+    def factor(self, n: int) -> float:
+        """See the class."""
+        return self.final + (1 - self.final) * (1 + cos(pi * min(n / self.steps, 1.0))) / 2
+
+
+class PlateauSchedule(Schedule):
+    """Times `decay` whenever the loss that `step` is given has not become smaller for more than `patience` steps.
+
+    Args:
+        optimizer: as for `Schedule`.
+        decay: the factor.
+        patience: how many steps without progress are borne.
+        threshold: the share of the best loss by which a loss must be below it to count as progress. NaN never does.
+        warmup: as for `Schedule`.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, decay: float = 0.1, patience: int = 10, threshold: float = 1e-4, warmup: int = 0
+    ) -> None:
+        self.decay = float(decay)
+        self.patience = patience
+        self.threshold = float(threshold)
+        self.best = inf
+        self.waited = 0
+        self.reductions = 0
+        super().__init__(optimizer, warmup)
+
+    def factor(self, n: int) -> float:
+        """See the class."""
+        return self.decay**self.reductions
+
+    def step(self, loss: float | None = None) -> None:
+        """Go one step on, with the loss that was reached."""
+        if loss is None:
+            raise TypeError("PlateauSchedule.step needs the loss: schedule.step(loss)")
+        loss = float(loss)
+        if loss < self.best - (self.threshold * abs(self.best) if isfinite(self.best) else 0):
+            self.best, self.waited = loss, 0
+        else:
+            self.waited += 1
+        if self.waited > self.patience:
+            self.reductions, self.waited = self.reductions + 1, 0
+        super().step()
+
+
+# ---- clipping -------------------------------------------------------------------------------------------------------
+
+
+def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, error_if_nonfinite: bool = True) -> float:
+    """Shrink the gradients together, if their norm is above `max_norm`, so that it becomes that; the direction stays.
+
+    g = g max_norm / |g|, where |g| is over all parameters at once: Pascanu, Mikolov & Bengio (2013, algorithm 1);
+    "Deep Learning", equations 10.48 and 10.49. The norm is computed in float64 and cannot overflow.
+
+    Args:
+        parameters: tensors; those without a gradient are passed over, and one that is listed twice counts once.
+        max_norm: above 0; infinity only measures.
+        error_if_nonfinite: raise if the norm is not finite. If False, the gradients are then left as they are.
+
+    Returns:
+        The norm before clipping.
+
+    Raises:
+        FloatingPointError: a gradient has NaN or infinity; the message says which. No gradient has been changed.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    clipped = _with_gradients(parameters)
+    norm = _norm([gradient.data for _, gradient in clipped])
+    if not isfinite(norm):
+        if error_if_nonfinite:
+            parameter, gradient = next((p, g) for p, g in clipped if not np.isfinite(g.data).all())
+            raise FloatingPointError(
+                f"the gradient of {_called(parameter)} has {first_nonfinite(gradient.data)}, and so the norm is {norm}: "
+                "no clipping can help; tg.detect_anomaly() finds the operation that it comes from"
+            )
+        return norm
+    if norm > max_norm:
+        for parameter, gradient in clipped:  # in new arrays: someone else may hold the old ones
+            shrunk = np.multiply(gradient.data, max_norm / norm, dtype=np.promote_types(gradient.dtype, np.float64))
+            parameter.grad = Tensor(shrunk.astype(gradient.dtype))
+    return norm
+
+
+def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+    """Bring every element of every gradient into [-clip_value, clip_value]; the direction may change. NaN stays NaN."""
+    if not clip_value > 0:
+        raise ValueError(f"clip_value must be above 0, not {clip_value}")
+    for parameter, gradient in _with_gradients(parameters):
+        parameter.grad = Tensor(np.clip(gradient.data, -clip_value, clip_value))
+
+
+def _norm(arrays: list[Array]) -> float:
+    """The Euclidean norm over all elements of all arrays, scaled by the largest so that no square overflows or vanishes."""
+    largest = float(np.max([np.abs(array).max(initial=0) for array in arrays], initial=0))  # NaN, if there is one
+    if largest == 0 or not isfinite(largest):
+        return largest
+    total = 0.0
+    for array in arrays:
+        scaled = np.divide(array, largest, dtype=np.float64).ravel()
+        total += float(scaled @ scaled)
+    return largest * sqrt(total)
+
+
+# ---- checked arguments ----------------------------------------------------------------------------------------------
+
+
+def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list, after refusing what an optimiser cannot move."""
+    if isinstance(parameters, Tensor):
+        raise TypeError("an optimiser takes a list of parameters, not a single tensor; put it in a list")
+    found = list(parameters)
+    if not found:
+        raise ValueError("there are no parameters to learn; an iterator such as module.parameters() can be gone through once only")
+    for parameter in found:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"an optimiser takes parameters, not {type(parameter).__name__}; dicts: pass d.values()")
+        if not isinstance(parameter.node, Leaf):
+            raise ValueError(f"{_called(parameter)} is not a leaf that requires a gradient, so it cannot be learned")
+    if len({id(parameter) for parameter in found}) < len(found):
+        raise ValueError("a parameter is listed twice and would be moved twice in a step")
+    return found
+
+
+def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Tensor]]:
+    """(parameter, gradient), each once, where there is one."""
+    listed = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [(parameter, gradient) for parameter in {id(p): p for p in listed}.values() if (gradient := parameter.grad) is not None]
+
+
+def _refuse(settings: Mapping[str, Any]) -> None:
+    """Raise on settings that cannot be meant."""
+    for name, value in settings.items():
+        if name in ("nesterov", "centered"):
+            fits = isinstance(value, bool)
+        elif name == "betas":
+            fits = isinstance(value, tuple) and len(value) == 2 and all(_between(beta, 1) for beta in value)
+        else:
+            fits = _between(value, 1 if name == "alpha" else inf)
+        if not fits:
+            raise ValueError(f"{name} = {value!r} is out of range")
+    if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
+        raise ValueError("Nesterov's method needs momentum, and no dampening")
+
+
+def _between(value: Any, end: float) -> bool:
+    """Whether it is a number in [0, end)."""
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and bool(0 <= value < end)
+
+
+def _at_least_one(name: str, count: int) -> int:
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, not {count}")
+    return count
+
+
+def _copied(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in kept.items()}
+
+
+def _called(parameter: Tensor) -> str:
+    return f"{parameter.name!r}" if parameter.name else f"a tensor of shape {parameter.shape}"

@@ -1,0 +1,369 @@
+"""Primitives: an operation and its derivative, declared together. Read me second, after `tape.py`.
+
+A declaration reads
+
+    tanh = primitive(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), elementwise=True, samples=unary())
+
+and says: the forward is `np.tanh`; it has one input, x; if g is the cotangent of the result y, then the cotangent of
+x is g * (1 - y * y). Such a rule is a *pullback*. It names what it needs, and what it names is what the tape saves:
+
+    g               the cotangent of the output (a tuple, if the primitive has several outputs)
+    y               the output (likewise)
+    a, b, ...       an input, by its name: the keys of `vjp`, in the order of the call
+    a_shape         the shape of an input, which costs no memory
+    axis, ...       a parameter, by its name in the forward's signature
+    i               for a starred input (`vjp={"*xs": rule}`): which of the xs this cotangent is for
+
+A pullback is a NumPy expression and nothing more. The sweep calls it with arrays, at NumPy's own speed, or with
+tensors, when the backward pass shall be taped: then NumPy's protocols route the same expression back to primitives,
+and that is all that derivatives of derivatives need. What all pullbacks share (summing over broadcast axes, adding
+up, missing cotangents, dtypes) is done once, in `sweep.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
+from operator import itemgetter
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_seq.errors import AnomalyError, ShapeError
+from tinygrad_seq.tape import Bundle, Context, Node, Output, Route, Scope, Watch, current
+from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of
+
+Rule = Callable[..., Any]
+Params = dict[str, Any]
+Taker = Callable[[Sequence[Any]], Sequence[Any]]
+Plan = tuple[Taker, tuple[Route, ...]]
+
+registry: dict[str, Primitive] = {}  # the engine's own, by name: the tests go through it
+
+
+class Sample(NamedTuple):
+    """A call on which the tests check a primitive: `inputs(rng)` draws the inputs, `params` are its parameters."""
+
+    inputs: Callable[[np.random.Generator], tuple[Any, ...]]
+    params: dict[str, Any] = {}
+
+
+def primitive(
+    forward: Callable[..., Any],
+    vjp: dict[str, Rule | None],
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    numpy: Callable[..., Any] | None = None,
+    elementwise: bool = False,
+    moves: bool = False,
+    several: bool = False,
+    cut: bool = False,
+    together: dict[str, Rule] | None = None,
+    samples: Sequence[Sample] = (),
+) -> Primitive:
+    """Declare an operation on arrays together with its derivative. Users declare their own in the same way.
+
+    Args:
+        forward: a function of arrays that gives an array (or a tuple of them, with `several`).
+        vjp: for each input, in the order of the call, its pullback, or None where there is no derivative. The module
+            docstring says what a pullback may name.
+        name: what print and errors call it; the forward's own name by default.
+        label: what pictures show; the name by default.
+        numpy: the NumPy function that means this operation; the forward itself, if it is NumPy's.
+        elementwise: each element of the output depends on the elements at the same place only. Then a cotangent of
+            exactly zero stays zero where the derivative is not finite.
+        moves: the pullback only moves numbers about, reading nothing but g and parameters (a transpose).
+        several: the forward gives a tuple; all its cotangents meet in one pullback.
+        cut: the backward pass stops here, though a pullback is known (`detach`).
+        together: for an input, a rule that gives the sum of its pullback over many uses at once, where that is
+            cheaper than adding up: called with a list of the tuples that the pullback would be called with.
+        samples: calls on which the tests check the derivative; a primitive of ours without any fails the suite.
+
+    Example:
+        >>> import numpy as np, tinygrad_seq as tg
+        >>> cube = tg.primitive(lambda x: x**3, vjp=dict(x=lambda g, x: g * 3 * x * x), name="cube", elementwise=True)
+        >>> tg.grad(cube)(np.array(2.0))
+        Tensor(12., dtype=float64)
+    """
+    made = Primitive(forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, samples)
+    owner = getattr(forward, "__module__", None) or "numpy"  # ufuncs have no module
+    if sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq."):
+        registry[made.name] = made
+    numpy = numpy or (forward if isinstance(forward, np.ufunc) or owner.startswith("numpy") else None)
+    if numpy is not None:
+        implements[numpy] = made
+    return made
+
+
+class Primitive:
+    """An operation on arrays that the tape can differentiate. Called on tensors, it writes itself down.
+
+    Made by `primitive`, whose arguments are its attributes.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        vjp: dict[str, Rule | None],
+        name: str,
+        label: str | None,
+        elementwise: bool,
+        moves: bool,
+        several: bool,
+        cut: bool,
+        together: dict[str, Rule],
+        samples: Sequence[Sample],
+    ) -> None:
+        self.forward = forward
+        self.vjp = vjp
+        self.name = self.__name__ = name
+        self.label = label or name
+        self.elementwise = elementwise
+        self.moves = moves
+        self.several = several
+        self.together = together
+        self.samples = samples
+        self.starred = len(vjp) == 1 and next(iter(vjp)).startswith("*")
+        self.inputs = tuple(key.lstrip("*") for key in vjp)
+        self.cut = cut
+        self.differentiable = not cut and any(rule is not None for rule in vjp.values())
+        self.defaults = _parameters(forward, 0 if self.starred else len(vjp))
+        named = {name for rule in vjp.values() if rule for name in names_of(rule)}
+        self.shaped = tuple(i for i, key in enumerate(self.inputs) if f"{key}_shape" in named)  # whose shapes are wanted
+        self.named = bool(self.defaults or self.shaped or self.starred)  # pullbacks may name more than inputs and output
+        self._pullbacks = [None if rule is None else Pullback(self, key, rule) for key, rule in vjp.items()]
+        self._plans: dict[int, Plan] = {}
+        self.__doc__ = forward.__doc__
+        self.__wrapped__ = forward  # so that help and inspect.signature show the forward's own signature
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *operands: Any, **params: Any) -> Any:
+        """Apply the primitive to tensors, arrays or numbers; gives a Tensor, or a tuple of them if it is `several`."""
+        if len(operands) != len(self.inputs) or params and not params.keys() <= self.defaults.keys():
+            operands, params = self._bind(operands, params)
+        arrays: list[Any] = []
+        inputs: list[Any] = []  # their nodes, as far as there are any
+        live = 0  # a bit for each input that needs a gradient
+        bit = 1
+        for operand in operands:
+            if isinstance(operand, Tensor):
+                arrays.append(operand.data)
+                node = operand.node
+                inputs.append(node)
+                if node is not None and node.requires_grad:
+                    live |= bit
+            else:
+                arrays.append(as_operand(operand))
+                inputs.append(None)
+            bit <<= 1
+        try:
+            y = self.forward(*arrays, **params) if params else self.forward(*arrays)
+        except (ValueError, TypeError, IndexError) as error:
+            raise explained(error, self.name, arrays) from error
+        context = current()
+        if context.observed:
+            return self._observed(context, operands, inputs, arrays, params, y, live)
+        if live and context.grad and self.differentiable:
+            return self._write(context, operands, inputs, arrays, params, y, live, True)
+        return tuple(map(Tensor, y)) if self.several else Tensor(y)
+
+    def _write(
+        self, context: Context, operands: Any, inputs: Any, arrays: list[Any], params: Params, y: Any, routed: int, live: bool
+    ) -> Any:
+        """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
+        if None in inputs:
+            inputs = [node_of(operand) for operand in operands]
+        keep, routes = self._plans.get(routed) or self._plan(routed)
+        if self.named:
+            saved = keep(self._values(arrays, params, y))
+        else:
+            arrays.append(y)
+            saved = keep(arrays)
+        if self.several:
+            return _outputs(Bundle(self.name, inputs, params, routes, saved, context.scope, live), y)
+        if type(y) is not np.ndarray:
+            y = np.asarray(y)  # NumPy gives scalars for 0-d results
+        dtype = y.dtype
+        return Tensor(y, Node(self.name, inputs, params, routes, saved, y.shape, dtype, context.scope, live and dtype.kind == "f"))
+
+    def _plan(self, routed: int) -> Plan:
+        """What to keep of a call in which these inputs want a cotangent, and the routes back to them."""
+        numbers = [i for i in range(routed.bit_length()) if routed >> i & 1]
+        pulled = [(i, pullback) for i in numbers if (pullback := self.pullback(i)) is not None]
+        kept = sorted({place for _, pullback in pulled for place in pullback.places})
+        routes = tuple([(i, pullback, _taker([kept.index(place) for place in pullback.places])) for i, pullback in pulled])
+        if self.starred:  # any number of inputs: too many plans to remember
+            return _taker(kept), routes
+        self._plans[routed] = _taker(kept), routes
+        return self._plans[routed]
+
+    def pullback(self, i: int) -> Pullback | None:
+        """The pullback for input number i, or None if there is no derivative."""
+        first = self._pullbacks[0]
+        while self.starred and first is not None and len(self._pullbacks) <= i + 1:  # number 0 stands at 1
+            self._pullbacks.append(first.at(len(self._pullbacks) - 1))
+        return self._pullbacks[i + self.starred]
+
+    def _values(self, arrays: list[Any], params: dict[str, Any], y: Any) -> list[Any]:
+        """All that a pullback may name, in the order that `Pullback` counts on."""
+        values = [tuple(arrays), y] if self.starred else [*arrays, y]
+        for key, default in self.defaults.items():
+            values.append(params.get(key, default))
+        if self.starred:
+            values.append(tuple([np.shape(array) for array in arrays]))
+        else:
+            for i in self.shaped:
+                values.append(np.shape(arrays[i]))
+        return values
+
+    def _observed(self, context: Context, operands: Any, inputs: Any, arrays: list[Any], params: Params, y: Any, live: int) -> Any:
+        """Under `record` or `detect_anomaly`: write every operation down, with the line of the user's call."""
+        source = user_line()
+        if context.tape is None:
+            routed = live
+        else:  # on a recording the way back is kept even where no gradient is required
+            routed = sum(1 << i for i, operand in enumerate(operands) if isinstance(operand, (Tensor, np.ndarray)))
+        result = self._write(context, operands, inputs, arrays, params, y, routed, bool(live) and context.grad and self.differentiable)
+        outputs = result if self.several else (result,)
+        for output in outputs:
+            for node in (output.node, *output.node.parents) if isinstance(output.node, Output) else (output.node,):
+                node.watch = node.watch or Watch()
+                node.watch.source = source
+        if context.anomaly:
+            refuse_nonfinite(self.name, context.scope, source, arrays, outputs)
+        if context.tape is not None:
+            context.tape.write(outputs, operands, source)
+        return result
+
+    def _bind(self, operands: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort a call into inputs and parameters: inputs may come by name, parameters by position, as in NumPy."""
+        if self.starred and params.keys() <= self.defaults.keys():
+            return operands, params
+        names = (*self.inputs, *self.defaults)
+        if self.starred or len(operands) > len(names):
+            raise TypeError(f"{self.name} takes ({', '.join(names)}), got {len(operands)} values and {', '.join(params) or 'no names'}")
+        given = {**dict(zip(names, operands)), **params}
+        unknown = sorted(given.keys() - set(names))
+        missing = [key for key in self.inputs if key not in given]
+        if unknown or missing or len(given) != len(operands) + len(params):
+            problem = f"has no parameter {unknown[0]!r}" if unknown else f"needs {missing[0]!r}" if missing else "got a value twice"
+            raise TypeError(f"{self.name} {problem}; it takes ({', '.join(names)})")
+        return tuple([given[key] for key in self.inputs]), {key: given[key] for key in self.defaults if key in given}
+
+
+class Pullback:
+    """How a cotangent of the output becomes a cotangent of one input.
+
+    Attributes:
+        function: called with g and the values that it names.
+        together: called with a list of such calls' arguments, gives the sum over them; or None.
+        places: where the values that the function names stand among all that `Primitive._values` offers.
+        sources: what each of them is: the number of an input, OUTPUT, ALL_INPUTS, or None for no array.
+    """
+
+    __slots__ = ("function", "rule", "together", "elementwise", "moves", "places", "sources", "op", "argument")
+
+    OUTPUT = -1
+    ALL_INPUTS = -2
+
+    def __init__(self, owner: Primitive, key: str, function: Rule) -> None:
+        self.op = owner.name
+        self.argument = key
+        self.rule = self.function = function
+        self.together = owner.together.get(key)
+        self.elementwise = owner.elementwise
+        self.moves = owner.moves
+        offered = [*owner.inputs, "y", *owner.defaults, *[f"{owner.inputs[i]}_shape" for i in owner.shaped]]
+        named = [name for name in names_of(function) if name != "g" and not (owner.starred and name == "i")]
+        unknown = [name for name in named if name not in offered]
+        if unknown:
+            raise TypeError(f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}")
+        self.places = tuple([offered.index(name) for name in named])
+        arrays = {"y": self.OUTPUT, **{name: self.ALL_INPUTS if owner.starred else i for i, name in enumerate(owner.inputs)}}
+        self.sources = tuple([arrays.get(name) for name in named])
+
+    def at(self, i: int) -> Pullback:
+        """The same pullback for another of the starred inputs."""
+        other = copy(self)
+        other.argument = f"{self.argument.lstrip('*')}[{i}]"
+        other.function = partial(self.rule, i=i) if "i" in names_of(self.rule) else self.rule
+        return other
+
+    def __repr__(self) -> str:
+        return f"<pullback of {self.op} for {self.argument}>"
+
+
+def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's arguments: what a pullback asks for."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def _taker(places: Sequence[int]) -> Taker:
+    """A function that takes these places out of a tuple, as a tuple, at C speed."""
+    if len(places) == 1:  # a slice, so that one value comes as a tuple too
+        return itemgetter(slice(places[0], places[0] + 1))
+    return itemgetter(*places) if places else itemgetter(slice(0, 0))
+
+
+def _parameters(forward: Callable[..., Any], skip: int) -> dict[str, Any]:
+    """The forward's parameters behind its inputs, with their defaults. Ufuncs have none that we take."""
+    if isinstance(forward, np.ufunc):
+        return {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = [p for p in inspect.signature(forward).parameters.values() if p.kind in kinds]
+    return {p.name: p.default for p in found[skip:]}
+
+
+def _outputs(bundle: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
+    """The outputs of a call as tensors whose cotangents will meet in the bundle."""
+    made = []
+    for i, part in enumerate(parts):
+        if type(part) is not np.ndarray:
+            part = np.asarray(part)
+        shape, dtype = part.shape, part.dtype
+        bundle.outputs.append((shape, dtype))
+        made.append(Tensor(part, Output(bundle, i, shape, dtype)))
+    return tuple(made)
+
+
+# ---- off the hot path -----------------------------------------------------------------------------------------------
+
+
+def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
+    """NumPy's complaint about a call, with the operation, the shapes and the place in the model."""
+    shapes = ", ".join(f"{np.shape(array)} {getattr(array, 'dtype', type(array).__name__)}" for array in arrays)
+    kind = ShapeError if type(error) is ValueError else type(error)
+    message = f"{name} of {shapes}{current().scope.place}: {error}"
+    return kind(message) if kind in (ShapeError, TypeError, IndexError) else type(error)(*error.args)
+
+
+def user_line() -> str:
+    """The "file:line" of the innermost call outside of this package and NumPy."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("tinygrad_seq", "numpy", "contextlib"):
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def refuse_nonfinite(name: str, scope: Scope, source: str, arrays: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+    """Raise on the first value that is not finite, for `detect_anomaly`."""
+    for output in outputs:
+        if output.data.dtype.kind == "f" and not np.isfinite(output.data).all():
+            cause = "its inputs are finite" if all(np.isfinite(array).all() for array in arrays) else "so was an input already"
+            raise AnomalyError(
+                f"forward: {name}{scope.place} gave {first_nonfinite(output.data)} at {source}; {cause}. "
+                "Look at the operands there; clip them, or use an operation that is safe for them."
+            )
+
+
+def first_nonfinite(array: Any) -> str:
+    """Which value is not finite and where: `nan at index (0, 3)`."""
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return f"{array[index]} at index {index}"

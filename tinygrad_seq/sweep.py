@@ -1,0 +1,450 @@
+"""The reverse sweep: the tape read from the end. Read me fourth, after `tensor.py`.
+
+If y was computed from x1, x2, ... and the cotangent of y is g = dL/dy, then y's pullbacks give the parts of dL/dx1,
+dL/dx2, ... that flow through y, and the parts that reach a value from all its uses add up to its cotangent. So a
+value can be passed only when all its uses have been. That is why the sweep goes by descending serial number: a value
+is used only by operations that ran after it, so the order of execution, backwards, is such an order (a topological
+sort). An order that merely follows the edges would pass a recurrent state before all that it leads to was heard.
+
+The sweep is an iterator of steps, and all read the same one: `backward` drains it, printing and drawing watch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from tinygrad_seq.errors import AnomalyError, AutodiffError, FreedGraphError, OverwrittenError, PullbackError
+from tinygrad_seq.primitive import Pullback, first_nonfinite
+from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, setting
+from tinygrad_seq.tensor import Tensor, as_array
+
+PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
+
+
+# One step of the sweep: a node and its cotangent, which will now flow along the node's edges. The cotangent is an
+# array, a tensor if the sweep is taped, and a list of them for a `Bundle`.
+Step = tuple[Node, Any]
+
+
+def backward(loss: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Sweep from `loss` and add what reaches the leaves to their `grad`; see `Tensor.backward`.
+
+    All or nothing: gradients are published, and the graph is freed, only when the whole sweep has succeeded.
+    """
+    if not loss.requires_grad or loss.node is None:
+        raise AutodiffError(
+            f"backward from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient; "
+            "make a leaf with tg.tensor(data, requires_grad=True), and look for detach() or no_grad() on the way"
+        )
+    sweep = run({loss.node: seed(loss, gradient, create_graph)}, None, create_graph)
+    _publish(sweep)
+    if not (retain_graph or create_graph):
+        for node in sweep.nodes:
+            node.free()
+
+
+def run(seeds: Mapping[Node, Any], targets: Collection[Node] | None, taped: bool) -> Sweep:
+    """A whole sweep, drained; what reached the leaves (or `targets`) is in its `results`.
+
+    Where nobody watches, the sweep trusts that all is finite, and starts again with care if a result is not: a
+    derivative that is not finite is then not multiplied with a cotangent of exactly zero. So the care costs nothing
+    until it is needed, and nothing has been published by then.
+    """
+    sweep = Sweep(seeds, targets, taped)
+    _drain(sweep)
+    if not sweep.careful and current().mask_zeros and not all(_finite(g) for g in sweep.results.values()):
+        sweep = Sweep(seeds, targets, taped, careful=True)
+        _drain(sweep)
+    return sweep
+
+
+def seed(loss: Tensor, gradient: Any, taped: bool = False) -> Any:
+    """The cotangent that a sweep from `loss` starts with: `gradient`, checked, or 1 for a single element."""
+    if gradient is None:
+        if loss.size != 1:
+            raise AutodiffError(
+                f"backward from shape {loss.shape} needs a seed: give backward(gradient) of that shape, "
+                "or reduce to a scalar first, for example with .sum() or .mean()"
+            )
+        return np.ones(loss.shape, loss.dtype)
+    array = as_array(gradient)
+    if array.shape != loss.shape:
+        raise AutodiffError(f"the seed has shape {array.shape}, the tensor {loss.shape}: they must be equal")
+    if taped and isinstance(gradient, Tensor):
+        return gradient
+    return array.astype(loss.dtype, copy=False)
+
+
+class Sweep:
+    """One reverse sweep: an iterator of steps (node, cotangent), from the seeds to the leaves.
+
+    Args:
+        seeds: the nodes to start from, each with its cotangent.
+        targets: nodes to stop at, as if they were leaves: only what leads to them is passed. By default all leaves
+            that require a gradient.
+        taped: run the pullbacks on tensors, so that the sweep itself is on a tape.
+        careful: check every elementwise pullback for an exact zero times something not finite. On by itself where
+            anybody watches (hooks, a recording, anomaly mode) and where the sweep is taped.
+        through_cuts: pass `detach` as if it were not there, to see what it keeps away.
+
+    Attributes:
+        retained: tensors that asked to keep their gradient, each with it.
+        nodes: all that the sweep may pass, in order of execution.
+        results: the cotangents of the targets that were reached.
+    """
+
+    def __init__(
+        self,
+        seeds: Mapping[Node, Any],
+        targets: Collection[Node] | None = None,
+        taped: bool = False,
+        careful: bool = False,
+        through_cuts: bool = False,
+    ) -> None:
+        found = _leading_to(seeds, targets or (), through_cuts)
+        self.nodes = sorted(found, key=attrgetter("serial"))
+        if through_cuts and targets is None:
+            targets = {node for node in self.nodes if isinstance(node, Leaf) and node.requires_grad}
+        if targets is not None:
+            self.nodes = _on_the_way(self.nodes, targets)
+        self.live = found if targets is None else set(self.nodes)
+        self.targets = targets
+        self.taped = taped
+        self.anomaly = current().anomaly
+        self.careful = careful or taped or self.anomaly or any([node.watch is not None for node in self.nodes])
+        self.results: dict[Node, Any] = {}
+        self.retained: list[tuple[Tensor | None, Any]] = []
+        self._cotangents = {node: g for node, g in seeds.items() if node in self.live}
+        self._uses: dict[Node, dict[Any, Uses]] = {}
+        _refuse_overwritten(self.nodes)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Pass the nodes by descending serial. Holds no context while the consumer has control."""
+        cotangents, uses, live, targets = self._cotangents, self._uses, self.live, self.targets
+        careful, taped, apart = self.careful, self.taped, self.anomaly
+        for node in reversed(self.nodes):
+            g = cotangents.pop(node, None)
+            if node in uses:
+                waiting = uses.pop(node)
+                if g is None and not careful and self._hand_on(node, waiting):
+                    continue
+                g = self._gathered(node, g, waiting)
+            if g is None:
+                continue  # nothing that the seeds depend on used it
+            kind = type(node)
+            if kind is Bundle:
+                g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
+            elif g.shape != node.shape:
+                g = unbroadcast(g, node.shape)
+            if node.watch is not None:
+                g = self._shown(node, node.watch, g)
+            arrived = kind is Leaf if targets is None else node in targets
+            if arrived:
+                self.results[node] = g
+            yield node, g
+            if arrived:
+                continue
+            if kind is Output:
+                self._deliver(node, g)
+                continue
+            inputs, saved = node.inputs, node.saved
+            for i, pullback, pick in node.routes:
+                parent = inputs[i]
+                if parent not in live:
+                    continue
+                values = as_tensors(node, pullback, pick(saved)) if taped else pick(saved)
+                if pullback.together is not None and not apart:
+                    self._wait(parent, (pullback,), (g, *values))
+                    continue
+                term = _placed(node.scope, pullback, g, values) if taped else pullback.function(g, *values)
+                if careful:
+                    term = _checked(node, pullback, g, term)
+                if term.shape != parent.shape or term.dtype is not parent.dtype:
+                    term = _fitted(pullback, node, parent, term)
+                held = cotangents.get(parent)
+                cotangents[parent] = term if held is None else _added(held, term, parent)
+
+    def _deliver(self, node: Output, g: Any) -> None:
+        """Put the cotangent of one of several outputs in its place."""
+        bundle, i = node.bundle, node.position
+        parts = self._cotangents.get(bundle)
+        if parts is None:
+            parts = self._cotangents[bundle] = [None] * len(bundle.outputs)
+        parts[i] = g if parts[i] is None else parts[i] + g
+
+    # ---- terms that are cheaper together -----------------------------------------------------------------------
+    #
+    # A weight used at every step has the gradient sum_t A[t]^T G[t], which is one product of the stacked A and G.
+    # Its terms wait until the weight is reached, or until they hold too many bytes.
+
+    def _wait(self, node: Node, key: tuple[Any, ...], call: tuple[Any, ...]) -> None:
+        by_rule = self._uses.get(node)
+        if by_rule is None:
+            by_rule = self._uses[node] = {}
+        uses = by_rule.get(key)
+        if uses is None:
+            uses = by_rule[key] = Uses()
+        uses.calls.append(call)
+        uses.nbytes += call[0].nbytes
+        if uses.nbytes > PENDING_BYTES and not self.taped and uses.nbytes > 2 * call[0].dtype.itemsize * _size(node):
+            self._cotangents[node] = self._gathered(node, self._cotangents.get(node), {key: by_rule.pop(key)})
+
+    def _gathered(self, node: Node, g: Any, by_rule: dict[Any, Uses]) -> Any:
+        for (pullback, *then), uses in by_rule.items():
+            term = pullback.together(uses.calls) if len(uses.calls) > 1 else pullback.function(*uses.calls[0])
+            for mover, saved in then:
+                term = mover.function(term, *saved)
+            if term.shape != node.shape or term.dtype != node.dtype:
+                term = _fitted(pullback, node, node, term)
+            g = term if g is None else _added(g, term, node)
+        return g
+
+    def _hand_on(self, node: Node, by_rule: dict[Any, Uses]) -> bool:
+        """Let terms that wait at a view (the W.T of one step) wait at what it is a view of, with those of other steps."""
+        if len(node.edges) != 1 or not node.edges[0][1].moves or (self.targets is not None and node in self.targets):
+            return False
+        parent, mover, saved = node.edges[0]
+        then = (mover, tuple(saved))
+        try:
+            hash(then)
+        except TypeError:  # a parameter such as a list of axes: these terms stay by themselves
+            return False
+        for key, uses in by_rule.items():
+            for call in uses.calls:
+                self._wait(parent, (*key, then), call)
+        return True
+
+    def _shown(self, node: Node, watch: Watch, g: Any) -> Any:
+        """Show a node's cotangent to those who asked; a hook may replace it."""
+        for hook in tuple(watch.hooks.values()):
+            replaced = hook(g if isinstance(g, Tensor) else Tensor(g))
+            if replaced is not None:
+                if replaced.shape != node.shape:
+                    raise PullbackError(f"a hook on {node.describe()} returned a gradient of shape {replaced.shape}")
+                g = replaced if self.taped else as_array(replaced)
+        if watch.handle is not None and not isinstance(node, Leaf):
+            self.retained.append((watch.handle(), g))
+        return g
+
+
+class Uses:
+    """The uses of one value through one rule whose terms wait to be added up together."""
+
+    __slots__ = ("calls", "nbytes")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.nbytes = 0
+
+
+# ---- what all pullbacks share -----------------------------------------------------------------------------------------
+
+
+def term_of(node: Node, cotangent: Any, edge: Edge, taped: bool = False) -> Any:
+    """What flows along one edge of a node: the part of the parent's cotangent that comes through here."""
+    parent, pullback, values = edge
+    if taped:
+        values = as_tensors(node, pullback, values)
+    with np.errstate(all="ignore"):
+        term = _checked(node, pullback, cotangent, pullback.function(cotangent, *values))
+        return unbroadcast(_fitted(pullback, node, parent, term), parent.shape)
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a cotangent over the axes along which the forward pass stretched a value of this shape."""
+    extra = g.ndim - len(shape)
+    axes = (*range(extra), *[extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1])
+    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
+
+
+def as_tensors(node: Node, pullback: Pullback, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Saved values as tensors with the nodes they came from, for a sweep that is taped."""
+    return tuple([_as_tensor(node, value, source) for value, source in zip(values, pullback.sources)])
+
+
+def _as_tensor(node: Node, value: Any, source: int | None) -> Any:
+    if source is None:
+        return value
+    if source == Pullback.ALL_INPUTS:
+        return tuple([_as_tensor(node, part, i) for i, part in enumerate(value)])
+    if source == Pullback.OUTPUT:
+        return _with_outputs(value, node)
+    made_by = node.inputs[source]
+    return Tensor(value, made_by) if isinstance(made_by, Node) else value
+
+
+def _placed(scope: Scope, pullback: Pullback, g: Any, values: tuple[Any, ...]) -> Any:
+    """A pullback's term, taped where the forward operation was: a gradient belongs to the same gate and step."""
+    with setting(scope=scope):
+        return pullback.function(g, *values)
+
+
+def _checked(node: Node, pullback: Pullback, g: Any, term: Any) -> Any:
+    """An elementwise term, with an exact zero times something not finite taken for zero; all else unchanged."""
+    if _finite(term):
+        return term
+    context = current()
+    if pullback.elementwise and context.mask_zeros:
+        mask = (_array(g) == 0) & ~np.isfinite(_array(term))
+        term = np.where(mask, 0, term)
+    if context.anomaly and not _finite(term):
+        source = node.watch.source if node.watch is not None else ""
+        where = f" at {source}" if source else " outside of detect_anomaly, which knows the line if the forward pass runs in it too"
+        raise AnomalyError(
+            f"backward: the pullback of {node.describe()} for {pullback.argument} gave {first_nonfinite(_array(term))}; the operation "
+            f"was called{where}. Look at the derivative there: a root or logarithm at 0, a division by 0, or an overflow."
+        )
+    return term
+
+
+def _fitted(pullback: Pullback, node: Node, parent: Node, term: Any) -> Any:
+    """A term in the dtype of the value it is for, once its shape is known to reduce to that value's."""
+    extra = term.ndim - len(parent.shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(parent.shape, term.shape[extra:])):
+        raise PullbackError(
+            f"the pullback of {pullback.op} for {pullback.argument} returned shape {term.shape} for an input of shape {parent.shape}, "
+            f"in the backward pass of {node.describe()}; a pullback must give the input's shape, or one that broadcasting made of it"
+        )
+    return term if term.dtype == parent.dtype else term.astype(parent.dtype)
+
+
+def _added(held: Any, term: Any, node: Node) -> Any:
+    if held.shape != term.shape:
+        held, term = unbroadcast(held, node.shape), unbroadcast(term, node.shape)
+    return held + term
+
+
+def _array(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_finite(part) for part in value)
+    return bool(np.isfinite(_array(value)).all())
+
+
+def _size(node: Node) -> int:
+    size = 1
+    for n in node.shape:
+        size *= n
+    return size
+
+
+def _with_outputs(value: Any, node: Node) -> Any:
+    """A saved output as a tensor with its own node; the several outputs of a bundle with nodes that lead to it."""
+    if not isinstance(node, Bundle):
+        return Tensor(value, node)
+    return tuple(Tensor(part, Output(node, i, np.shape(part), part.dtype)) for i, part in enumerate(value))
+
+
+# ---- which nodes, and whether they may be passed ----------------------------------------------------------------------
+
+
+def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: bool) -> set[Node]:
+    """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed."""
+    found = set(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in stops:
+            continue
+        if node.routes is None:
+            raise FreedGraphError(_about_freed(node, node in roots))
+        for parent in node.parents:
+            if parent not in found and (parent.requires_grad or through_cuts):
+                found.add(parent)
+                stack.append(parent)
+    return found
+
+
+def _about_freed(node: Node, is_root: bool) -> str:
+    if is_root:
+        return (
+            f"backward a second time from {node.describe()}: the first pass freed its graph. "
+            "Compute the value again, or call the first backward with retain_graph=True"
+        )
+    return (
+        f"the graph reaches back to {node.describe()}, which an earlier backward pass has freed. If it is the state of a recurrent "
+        "network that is carried on from the last sequence, carry on h.detach() instead: truncated back-propagation through time. "
+        "(retain_graph=True would keep every earlier sequence in memory)"
+    )
+
+
+def _on_the_way(nodes: list[Node], targets: Collection[Node]) -> list[Node]:
+    """Of nodes in order of execution, those that lead to a target."""
+    kept: set[Node] = set()
+    for node in nodes:
+        if node in targets or any(parent in kept for parent in node.parents):
+            kept.add(node)
+    return [node for node in nodes if node in kept]
+
+
+def _refuse_overwritten(nodes: list[Node]) -> None:
+    """Raise if an operation saved an array that has been written over since."""
+    leaves = [node for node in nodes if type(node) is Leaf and node.overwritten]
+    if not leaves:
+        return
+    latest = max(leaf.overwritten for leaf in leaves)
+    for node in nodes:  # in order of execution: after `latest` there is nothing to fear
+        if node.serial > latest:
+            return
+        for leaf in leaves:
+            handle = leaf.handle()
+            if node.serial > leaf.overwritten or handle is None:
+                continue
+            if any(isinstance(value, np.ndarray) and np.may_share_memory(value, handle.data) for value in node.saved):
+                raise OverwrittenError(
+                    f"{leaf.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
+                    "still needs: call backward() before the optimiser's step(), or run the forward pass again"
+                )
+
+
+# ---- when the sweep is done --------------------------------------------------------------------------------------------
+
+
+def _drain(sweep: Sweep) -> None:
+    """Run a sweep to its end, and tell the recordings what they saw."""
+    context = current()
+    tapes = {tape for node in sweep.nodes if node.watch is not None and (inner := node.watch.recording()) is not None for tape in inner.all}
+    steps: list[Step] = []
+    with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"):
+        for step in sweep:
+            if tapes:
+                steps.append(step)
+    for tape in tapes:
+        tape.witness(steps, sweep.live)
+
+
+def sweeping(context: Context, taped: bool) -> dict[str, Any]:
+    """The settings under which pullbacks run: nothing is taped, or all of it on the recording's backward tape."""
+    tape = context.tape.backward if taped and context.tape is not None else None
+    return {"grad": taped, "tape": tape}
+
+
+def _publish(sweep: Sweep) -> None:
+    """Set the gradients of the leaves that are still alive, and of the values that asked to keep theirs: all or none."""
+    fresh: list[tuple[Tensor, Tensor]] = []
+    seen: set[int] = set()
+    wanted = [(node.handle(), g) for node, g in sweep.results.items() if isinstance(node, Leaf)]
+    for handle, g in wanted + sweep.retained:
+        if handle is None:
+            continue
+        if handle.grad is not None:
+            g = handle.grad + g if sweep.taped else handle.grad.data + g
+        elif not isinstance(g, Tensor) and (id(g) in seen or getattr(g, "base", None) is not None):
+            g = np.array(g)  # a gradient is nobody else's array
+        seen.add(id(g))
+        fresh.append((handle, g if isinstance(g, Tensor) else Tensor(g)))
+    before = [(handle, handle.grad) for handle, _ in fresh]
+    try:
+        for handle, gradient in fresh:
+            handle.grad = gradient
+    except BaseException:
+        for handle, gradient in before:
+            handle.grad = gradient
+        raise

@@ -1,0 +1,353 @@
+"""The tape: what ran, on what, in which scope. Read me first; I need nothing.
+
+Running an operation on tensors writes a `Node`: which primitive ran, on which earlier nodes, when, and in which
+scope. The nodes that lead to a value are its Wengert list (Wengert, 1964), and the list is all there is: the
+backward pass (`sweep.py`) reads it from the end, printing (`listing.py`) from the start.
+
+Nobody holds the whole list. A node holds its parents, a tensor holds its node, so what no tensor needs any more is
+freed at once, and a node never points at anything younger: there are no reference cycles to wait for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+if TYPE_CHECKING:
+    from tinygrad_seq.listing import Recording
+    from tinygrad_seq.primitive import Pullback
+
+next_serial = itertools.count(1).__next__  # atomic under the interpreter lock: one clock for all threads
+
+# A route says how a cotangent flows back: to which input (by number), through which pullback, and what to take for it
+# out of the saved values. Routes do not depend on a call's numbers; the calls of a primitive share them.
+Route = tuple[int, "Pullback", Callable[[Sequence[Any]], Sequence[Any]]]
+
+# An edge is a route of one node: the parent, the pullback, and the values that the pullback is called with.
+Edge = tuple["Node", "Pullback", Sequence[Any]]
+
+
+class Node:
+    """One value on the tape: an entry of the Wengert list.
+
+    Attributes:
+        serial: when it was written. A node's parents have smaller serials, so sorting by serial is a topological sort.
+        op: name of the primitive that made it, or "leaf" or "constant".
+        inputs: what the primitive was applied to, in order: nodes, or the Python numbers written in the call.
+        params: what else the call said (axis=0, ...).
+        routes: how the cotangent flows back; empty for a leaf, None once a backward pass has freed the node.
+        saved: the values that the pullbacks need, and no others: this is what BPTT's memory is made of.
+        shape, dtype: of the value.
+        scope: where in the model and in time it was made.
+        name: a label for people, shown in print and pictures.
+        watch: hooks and a retained gradient, where somebody asked for them.
+    """
+
+    __slots__ = (
+        "serial", "op", "inputs", "params", "routes", "saved", "shape", "dtype", "scope", "requires_grad", "name", "watch",
+        "__weakref__",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        op: str,
+        inputs: Sequence[Any],
+        params: Mapping[str, Any] | None,
+        routes: tuple[Route, ...] | None,
+        saved: Sequence[Any],
+        shape: tuple[int, ...],
+        dtype: Any,
+        scope: Scope,
+        requires_grad: bool,
+    ) -> None:
+        self.serial = next_serial()
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.routes = routes
+        self.saved = saved
+        self.shape = shape
+        self.dtype = dtype
+        self.scope = scope
+        self.requires_grad = requires_grad
+        self.name = self.watch = None
+
+    @property
+    def freed(self) -> bool:
+        """Whether a backward pass has let go of what this node needs to flow back."""
+        return self.routes is None
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The routes with this node's own parents and values."""
+        return [(self.inputs[i], pullback, pick(self.saved)) for i, pullback, pick in self.routes or ()]
+
+    @property
+    def parents(self) -> list[Node]:
+        """Where a cotangent flows on to."""
+        return [self.inputs[i] for i, _, _ in self.routes or ()]
+
+    def free(self) -> None:
+        """Let go of the inputs and of what the pullbacks would need."""
+        self.routes = None
+        self.saved = self.inputs = ()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.serial} {self.describe()}>"
+
+    def describe(self) -> str:
+        """The node in words, for errors: `'h<3>' (mul, shape (4, 8), in lstm/o, t=3)`."""
+        return (f"{self.name!r} " if self.name else "") + f"({self.op}, shape {self.shape}{self.scope.place})"
+
+
+class Leaf(Node):
+    """A value that nothing on the tape made: a parameter, an input, a constant.
+
+    It knows its tensor only weakly. The gradient sits on the tensor, and a gradient that can itself be
+    differentiated leads back to this node: a strong pointer here would close that circle.
+
+    `overwritten` is the time of the last in-place update; a pass through operations older than that, which saved
+    the array, would read numbers from the future.
+    """
+
+    __slots__ = ("handle", "overwritten")
+
+    def __init__(self, handle: Any, scope: Scope, requires_grad: bool) -> None:
+        data = handle.data
+        super().__init__("leaf" if requires_grad else "constant", (), None, (), (), data.shape, data.dtype, scope, requires_grad)
+        self.handle = ref(handle)
+        self.overwritten = 0
+
+    def free(self) -> None:
+        """A leaf has nothing to let go of."""
+
+
+class Bundle(Node):
+    """What the outputs of one call share, where there are several: the operation's inputs and routes.
+
+    Each output is a node of its own that leads here, so that all cotangents meet in one pullback. A bundle is no
+    entry of the tape, having no value.
+    """
+
+    __slots__ = ("outputs",)
+
+    def __init__(self, op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool) -> None:
+        super().__init__(op, inputs, params, routes, saved, (), None, scope, requires_grad)
+        self.outputs: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each
+
+
+class Output(Node):
+    """One of several outputs of a call: its cotangent goes to its place in the bundle, which tells the rest."""
+
+    __slots__ = ("bundle", "position")
+
+    def __init__(self, bundle: Bundle, position: int, shape: tuple[int, ...], dtype: Any) -> None:
+        self.serial = next_serial()
+        self.routes = self.saved = ()
+        self.shape = shape
+        self.dtype = dtype
+        self.requires_grad = bundle.requires_grad and dtype.kind == "f"
+        self.name = self.watch = None
+        self.bundle = bundle
+        self.position = position
+
+    @property
+    def parents(self) -> list[Node]:
+        """The bundle alone."""
+        return [self.bundle]
+
+    op = property(lambda self: self.bundle.op)
+    inputs = property(lambda self: self.bundle.inputs)
+    params = property(lambda self: self.bundle.params)
+    scope = property(lambda self: self.bundle.scope)
+
+    def free(self) -> None:
+        """Mark it freed; the bundle frees itself."""
+        self.routes = None
+
+
+class Watch:
+    """What somebody asked to know of a node. Most nodes have none.
+
+    Attributes:
+        hooks: functions to call with the node's cotangent.
+        handle: the tensor that wants to keep its gradient (weakly, like all of it).
+        tape: the recording that the node is on.
+        source: "file:line" of the user's call.
+    """
+
+    __slots__ = ("hooks", "handle", "tape", "source")
+
+    def __init__(self) -> None:
+        self.hooks: dict[int, Callable[[Any], Any]] = {}
+        self.handle: ref[Any] | None = None
+        self.tape: ref[Recording] | None = None
+        self.source = ""
+
+    def recording(self) -> Recording | None:
+        """The recording that the node is on, if it still exists."""
+        return None if self.tape is None else self.tape()
+
+
+# ---- scopes: where in the model, and when ---------------------------------------------------------------------------
+
+
+class Scope:
+    """A place in the model and a moment in time; scopes nest, and a nested one inherits step and tags."""
+
+    __slots__ = ("parent", "part", "t", "time_axis", "own_tags")
+
+    def __init__(self, parent: Scope | None, part: str, t: int | None, time_axis: int | None, tags: dict[str, Any]) -> None:
+        self.parent = parent
+        self.part = part
+        self.t = t if t is not None or parent is None else parent.t
+        inherits = parent is not None and t is None and time_axis is None
+        self.time_axis = parent.time_axis if inherits and parent is not None else time_axis
+        self.own_tags = tags
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names from the outermost scope to this one."""
+        parts = []
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.part:
+                parts.append(scope.part)
+            scope = scope.parent
+        return tuple(reversed(parts))
+
+    @property
+    def path(self) -> str:
+        """The names joined: `encoder/lstm/f`."""
+        return "/".join(self.parts)
+
+    @property
+    def place(self) -> str:
+        """The scope as a clause of an error message: `, in lstm/f, t=3`, or nothing outside of all scopes."""
+        return (f", in {self.path}" if self.path else "") + (f", t={self.t}" if self.t is not None else "")
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """All tags that hold here, inner ones over outer ones."""
+        chain = []
+        scope: Scope | None = self
+        while scope is not None:
+            chain.append(scope.own_tags)
+            scope = scope.parent
+        return {key: value for tags in reversed(chain) for key, value in tags.items()}
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is a part's name, or an alias of one (the tag `alias`)."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name == scope.part or name in scope.own_tags.get("alias", ()):
+                return name != ""
+            scope = scope.parent
+        return False
+
+    def __repr__(self) -> str:
+        step = "" if self.t is None else f", t={self.t}"
+        return f"Scope({self.path!r}{step})"
+
+
+class scope:
+    """Say where in the model, and at which step, the operations inside are.
+
+    Args:
+        name: a part of the model ("encoder", "lstm", "f").
+        t: the step in time, counted from 0; inherited by the scopes inside.
+        time_axis: for an operation over all of time at once: which axis of its result is time.
+        **tags: what drawing reads: layer, direction, part, role, valid.
+
+    Example:
+        >>> import tinygrad_seq as tg
+        >>> with tg.scope("cell", t=3):
+        ...     y = tg.tensor([1.0], requires_grad=True) * 2
+        >>> y.scope
+        Scope('cell', t=3)
+    """
+
+    __slots__ = ("_name", "_t", "_time_axis", "_tags", "_token")
+
+    def __init__(self, name: str, t: int | None = None, time_axis: int | None = None, **tags: Any) -> None:
+        self._name = name
+        self._t = t
+        self._time_axis = time_axis
+        self._tags = tags
+
+    def __enter__(self) -> Scope:
+        outer = _context.get()
+        inner = Scope(outer.scope, self._name, self._t, self._time_axis, self._tags)
+        self._token = _context.set(Context(outer.grad, inner, outer.tape, outer.anomaly, outer.mask_zeros))
+        return inner
+
+    def __exit__(self, *exc: object) -> None:
+        _context.reset(self._token)
+
+
+# ---- what a user can switch -----------------------------------------------------------------------------------------
+
+
+class Context:
+    """The settings under which operations run: immutable, one per context (thread, task), replaced as a whole."""
+
+    __slots__ = ("grad", "scope", "tape", "anomaly", "mask_zeros", "observed")
+
+    def __init__(self, grad: bool, scope: Scope, tape: Recording | None, anomaly: bool, mask_zeros: bool) -> None:
+        self.grad = grad
+        self.scope = scope
+        self.tape = tape
+        self.anomaly = anomaly
+        self.mask_zeros = mask_zeros
+        self.observed = tape is not None or anomaly  # one test on the hot path instead of two
+
+    def but(self, **changes: Any) -> Context:
+        """This context with some settings changed."""
+        settings = {name: getattr(self, name) for name in ("grad", "scope", "tape", "anomaly", "mask_zeros")}
+        return Context(**(settings | changes))
+
+
+NOWHERE = Scope(None, "", None, None, {})
+_context: ContextVar[Context] = ContextVar("tinygrad_seq", default=Context(True, NOWHERE, None, False, True))
+current: Callable[[], Context] = _context.get
+
+
+@contextmanager
+def setting(**changes: Any) -> Iterator[None]:
+    """Run the block under a changed context. The one place where settings change, `scope` apart."""
+    token = _context.set(_context.get().but(**changes))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def no_grad() -> Any:
+    """Operations inside leave no trace for a backward pass. A context manager and a decorator."""
+    return setting(grad=False)
+
+
+def enable_grad() -> Any:
+    """Operations inside are taped again, inside `no_grad`."""
+    return setting(grad=True)
+
+
+def detect_anomaly(mask_zeros: bool = True) -> Any:
+    """Raise on the first value that is not finite, forward or backward, with operation, scope, step and the user's line.
+
+    Args:
+        mask_zeros: see `mask_zeros`; False also finds what that rule hides.
+    """
+    return setting(anomaly=True, mask_zeros=mask_zeros)
+
+
+def mask_zeros(enabled: bool) -> Any:
+    """Whether a cotangent of exactly zero stays zero where an elementwise derivative is not finite. It does, by default.
+
+    That is what makes `np.where(x > 0, np.log(x), 0)` safe. Switched off, 0 times infinity is NaN, as in NumPy.
+    """
+    return setting(mask_zeros=enabled)

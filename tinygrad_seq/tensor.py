@@ -1,0 +1,500 @@
+"""Tensors: an array and the node that made it. Read me third, after `tape.py` and `primitive.py`.
+
+A `Tensor` is a handle. Its array is NumPy's, its node is the tape's, and all arithmetic is done by primitives, which
+are found through the table `implements`: it says, for a NumPy function, which operation of ours means the same. The
+operators (`a @ b`), the NumPy protocols (`np.tanh(a)`, `array + a`) and the methods (`a.sum()`) all look there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NoReturn
+from weakref import ref
+
+import numpy as np
+
+from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.tape import Leaf, Node, Watch, current, next_serial
+
+implements: dict[Callable[..., Any], Callable[..., Tensor]] = {}  # NumPy's function -> ours
+
+
+def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> Tensor:
+    """Make a tensor of a copy of the data.
+
+    Args:
+        data: an array, a tensor, a number or nested lists of numbers. Arrays keep their dtype; Python floats get the
+            default dtype, Python integers int64.
+        requires_grad: whether a backward pass shall give it a gradient; for floating dtypes only.
+        dtype: the dtype to convert to.
+        name: a label for print and pictures.
+
+    Example:
+        >>> import tinygrad_seq as tg
+        >>> tg.tensor([[1.0, 2.0]])
+        Tensor([[1., 2.]], dtype=float32)
+    """
+    made = Tensor(np.array(as_array(data), dtype=dtype))
+    made.requires_grad = requires_grad
+    if name is not None:
+        made.name = name
+    return made
+
+
+class Tensor:
+    """A NumPy array that remembers how it was computed.
+
+    Made by `tensor` and by operations; calling the class wraps an array without a copy. Operators and NumPy's
+    functions work on it and are taped where a gradient may be wanted.
+
+    Attributes:
+        data: the array. Writing into it goes unseen by the tape; use `x.at[index].set(value)` or `x.overwrite(array)`.
+        node: its entry on the tape, or None for a constant that nothing has used yet.
+        grad: after `backward()`, the gradient: a tensor of the same shape and dtype; None where none was computed.
+    """
+
+    __slots__ = ("data", "node", "_grad", "__weakref__")
+
+    __array_priority__ = 1000.0
+
+    def __init__(self, data: Any, node: Node | None = None) -> None:
+        self.data: np.ndarray[Any, Any] = data if type(data) is np.ndarray else as_array(data)
+        self.node = node
+
+    # ---- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its elements."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return self.data.size
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its elements take."""
+        return self.data.nbytes
+
+    @property
+    def name(self) -> str | None:
+        """A label for people, shown in print and pictures."""
+        return self.node.name if self.node is not None else None
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        node_of(self).name = name
+
+    @property
+    def scope(self) -> Any:
+        """Where in the model, and when, it was made; None for a constant that nothing has used yet."""
+        return self.node.scope if self.node is not None else None
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=200, edgeitems=3)
+        note = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({body}, dtype={self.dtype}{note})"
+
+    # ---- gradients ----------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward pass can reach it. May be set on tensors that no operation made."""
+        return self.node is not None and self.node.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted == self.requires_grad:
+            return
+        if self.node is not None and not isinstance(self.node, Leaf):
+            raise AutodiffError(
+                f"requires_grad can be set on leaves only, and {self.node.describe()} is the result of an operation; "
+                "x.detach() gives a leaf with the same values"
+            )
+        if wanted and self.data.dtype.kind != "f":
+            raise TypeError(f"only floating dtypes can require gradients, not {self.dtype}; use x.astype(float) first")
+        name = self.name
+        self.node = Leaf(self, current().scope, wanted)
+        self.node.name = name
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` has added up here, or None where none was computed."""
+        try:
+            return self._grad
+        except AttributeError:
+            return None
+
+    @grad.setter
+    def grad(self, gradient: Any) -> None:
+        if gradient is not None:
+            gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
+            if gradient.shape != self.shape:
+                raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {self.shape}")
+        self._grad: Tensor | None = gradient
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: `grad` is None again."""
+        self._grad = None
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Propagate a cotangent back to every leaf that this tensor was computed from, adding to their `grad`.
+
+        Args:
+            gradient: the cotangent of this tensor, of its shape; may be left out for a single element (then 1).
+            retain_graph: keep the graph for another backward pass instead of freeing it.
+            create_graph: tape the backward pass, so that gradients can be differentiated; keeps the graph too.
+
+        Raises:
+            AutodiffError: no gradient is required here, the seed is missing, or the graph has been freed or
+                overwritten. Nothing is changed then.
+        """
+        from tinygrad_seq.sweep import backward
+
+        backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def detach(self) -> Tensor:
+        """The same values, outside of the graph: a backward pass stops here."""
+        return implements[Tensor.detach](self)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate value too, when a backward pass comes through."""
+        if not self.requires_grad:
+            raise AutodiffError("retain_grad on a tensor that requires no gradient: no backward pass will reach it")
+        self._watch().handle = ref(self)
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+        """Call `hook(gradient)` when a backward pass knows this tensor's gradient.
+
+        Args:
+            hook: is given the gradient as a Tensor; what it returns, unless None, replaces it.
+
+        Returns:
+            A function that takes the hook away again.
+        """
+        if not self.requires_grad:
+            raise AutodiffError("register_hook on a tensor that requires no gradient: no backward pass will reach it")
+        hooks = self._watch().hooks
+        key = next_serial()
+        hooks[key] = hook
+        return lambda: hooks.pop(key, None) and None
+
+    def _watch(self) -> Watch:
+        node = node_of(self)
+        if node.watch is None:
+            node.watch = Watch()
+        return node.watch
+
+    # ---- values -------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array, without a copy and without a gradient."""
+        return self.data
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.data.tolist()
+
+    def overwrite(self, values: Any) -> None:
+        """Write new values into a leaf's own array; the one way to update a parameter.
+
+        The tape notes the time: a backward pass through an operation that ran before and needs the old values
+        raises, instead of using the wrong ones.
+
+        Args:
+            values: of this shape, or broadcast to it; cast to this dtype.
+        """
+        if self.node is not None and not isinstance(self.node, Leaf):
+            raise AutodiffError(f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation")
+        values = as_array(values)
+        if np.broadcast_shapes(values.shape, self.shape) != self.shape:
+            raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
+        if self.node is not None:
+            self.node.overwritten = next_serial()
+        np.copyto(self.data, values, casting="same_kind")
+
+    @property
+    def at(self) -> At:
+        """Writing without in-place mutation: `x.at[index].set(v)` and `.add(v)` give a new tensor."""
+        return At(self)
+
+    def __float__(self) -> float:
+        return float(self.data.item())
+
+    def __int__(self) -> int:
+        return int(self.data.item())
+
+    def __index__(self) -> int:
+        return self.data.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __contains__(self, value: Any) -> bool:
+        return as_array(value) in self.data
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor has nothing to iterate over")
+        return (self[i] for i in range(len(self.data)))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    __hash__ = object.__hash__
+
+    def __reduce__(self) -> Any:
+        """Pickle and deepcopy take the values, the name and the gradient of a leaf; there is no graph to take."""
+        if self.requires_grad and not isinstance(self.node, Leaf):
+            raise AutodiffError("only leaves can be pickled or deep-copied; detach() the tensor first")
+        return _rebuilt, (type(self), self.data, self.requires_grad, self.name, self.grad)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if self.requires_grad:
+            raise TypeError(
+                "this tensor requires a gradient, which a NumPy array cannot carry: use tg.stack or tg.concatenate "
+                "for an array of tensors, x.at[index].set(v) to write into one, and x.numpy() for the bare values"
+            )
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError("tensors are not written in place, the tape needs their values: use x = x.at[index].set(value)")
+
+    # ---- NumPy's protocols --------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("out") is not None:
+            raise TypeError(f"np.{ufunc.__name__} cannot write a tensor into an array: there is no gradient through out=; use the result")
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are")
+        if ufunc not in implements:
+            raise TypeError(f"np.{ufunc.__name__} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive")
+        return implements[ufunc](*args, **kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if function not in implements:
+            name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
+            raise TypeError(f"{name} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive")
+        return implements[function](*args, **kwargs)
+
+    # ---- operators ----------------------------------------------------------------------------------------------
+    # fmt: off
+
+    def __add__(self, other: Any) -> Tensor:          return implements[np.add](self, other)
+    def __radd__(self, other: Any) -> Tensor:         return implements[np.add](other, self)
+    def __sub__(self, other: Any) -> Tensor:          return implements[np.subtract](self, other)
+    def __rsub__(self, other: Any) -> Tensor:         return implements[np.subtract](other, self)
+    def __mul__(self, other: Any) -> Tensor:          return implements[np.multiply](self, other)
+    def __rmul__(self, other: Any) -> Tensor:         return implements[np.multiply](other, self)
+    def __truediv__(self, other: Any) -> Tensor:      return implements[np.divide](self, other)
+    def __rtruediv__(self, other: Any) -> Tensor:     return implements[np.divide](other, self)
+    def __floordiv__(self, other: Any) -> Tensor:     return implements[np.floor_divide](self, other)
+    def __rfloordiv__(self, other: Any) -> Tensor:    return implements[np.floor_divide](other, self)
+    def __mod__(self, other: Any) -> Tensor:          return implements[np.remainder](self, other)
+    def __rmod__(self, other: Any) -> Tensor:         return implements[np.remainder](other, self)
+    def __pow__(self, other: Any) -> Tensor:          return implements[np.power](self, other)
+    def __rpow__(self, other: Any) -> Tensor:         return implements[np.power](other, self)
+    def __matmul__(self, other: Any) -> Tensor:       return implements[np.matmul](self, other)
+    def __rmatmul__(self, other: Any) -> Tensor:      return implements[np.matmul](other, self)
+    def __neg__(self) -> Tensor:                      return implements[np.negative](self)
+    def __pos__(self) -> Tensor:                      return self
+    def __abs__(self) -> Tensor:                      return implements[np.absolute](self)
+    def __eq__(self, other: object) -> Tensor:        return implements[np.equal](self, other)  # type: ignore[override]
+    def __ne__(self, other: object) -> Tensor:        return implements[np.not_equal](self, other)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Tensor:           return implements[np.less](self, other)
+    def __le__(self, other: Any) -> Tensor:           return implements[np.less_equal](self, other)
+    def __gt__(self, other: Any) -> Tensor:           return implements[np.greater](self, other)
+    def __ge__(self, other: Any) -> Tensor:           return implements[np.greater_equal](self, other)
+    def __and__(self, other: Any) -> Tensor:          return implements[np.logical_and](self, other)
+    def __or__(self, other: Any) -> Tensor:           return implements[np.logical_or](self, other)
+    def __invert__(self) -> Tensor:                   return implements[np.logical_not](self)
+    def __getitem__(self, index: Any) -> Tensor:      return implements[Tensor.__getitem__](self, index=index)
+
+    def __iadd__(self, other: Any) -> Tensor:         return self._rebound() + other
+    def __isub__(self, other: Any) -> Tensor:         return self._rebound() - other
+    def __imul__(self, other: Any) -> Tensor:         return self._rebound() * other
+    def __itruediv__(self, other: Any) -> Tensor:     return self._rebound() / other
+
+    # ---- methods, with NumPy's names and signatures ---------------------------------------------------------------
+
+    @property
+    def T(self) -> Tensor:                                    return implements[np.transpose](self)
+    def sum(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.sum](self, *args, **kwargs)
+    def mean(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.mean](self, *args, **kwargs)
+    def prod(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.prod](self, *args, **kwargs)
+    def max(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.max](self, *args, **kwargs)
+    def min(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.min](self, *args, **kwargs)
+    def var(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.var](self, *args, **kwargs)
+    def std(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.std](self, *args, **kwargs)
+    def cumsum(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.cumsum](self, *args, **kwargs)
+    def argmax(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmax](self, *args, **kwargs)
+    def argmin(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmin](self, *args, **kwargs)
+    def clip(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.clip](self, *args, **kwargs)
+    def dot(self, other: Any) -> Tensor:                      return implements[np.dot](self, other)
+    def ravel(self) -> Tensor:                                return implements[np.ravel](self)
+    def flatten(self) -> Tensor:                              return implements[np.ravel](self)
+    def squeeze(self, axis: Any = None) -> Tensor:            return implements[np.squeeze](self, axis=axis)
+    def swapaxes(self, a: int, b: int) -> Tensor:             return implements[np.swapaxes](self, a, b)
+    def repeat(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.repeat](self, *args, **kwargs)
+    def astype(self, dtype: Any) -> Tensor:                   return implements[Tensor.astype](self, dtype=np.dtype(dtype))
+    def reshape(self, *shape: Any) -> Tensor:                 return implements[np.reshape](self, _spread(shape))
+    def transpose(self, *axes: Any) -> Tensor:                return implements[np.transpose](self, _spread(axes) if axes else None)
+    # fmt: on
+
+    def _rebound(self) -> Tensor:
+        """`x += y` gives the name x a new tensor; for a leaf that would lose the parameter, so it is refused."""
+        if self.requires_grad and isinstance(self.node, Leaf):
+            raise TypeError(
+                "a leaf that requires a gradient is not updated in place: write x = x + y for a new tensor, "
+                "or x.overwrite(values) to update the parameter after the backward pass"
+            )
+        return self
+
+
+class Parameter(Tensor):
+    """A tensor that a model learns: a leaf that requires a gradient.
+
+    Args:
+        data: as for `tensor`; copied.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, name: str | None = None) -> None:
+        super().__init__(np.array(as_array(data), dtype=dtype))
+        self.requires_grad = True
+        if name is not None:
+            self.name = name
+
+
+class At:
+    """A place in a tensor that a new value can be written to: `x.at[index]`."""
+
+    __slots__ = ("_tensor", "_index")
+
+    def __init__(self, target: Tensor, index: Any = None) -> None:
+        self._tensor = target
+        self._index = index
+
+    def __getitem__(self, index: Any) -> At:
+        return At(self._tensor, index)
+
+    def set(self, values: Any) -> Tensor:
+        """A new tensor with these values at the index; where an index occurs twice, the last one counts."""
+        return implements[At.set](self._tensor, values, index=self._index)
+
+    def add(self, values: Any) -> Tensor:
+        """A new tensor with these values added at the index; where an index occurs twice, both are added."""
+        return implements[At.add](self._tensor, values, index=self._index)
+
+
+# ---- operands and dtypes --------------------------------------------------------------------------------------------
+
+
+def as_array(data: Any) -> np.ndarray[Any, Any]:
+    """Data as a NumPy array; Python floats, nested ones too, become the default dtype. No copy where none is needed."""
+    if isinstance(data, Tensor):
+        return data.data
+    if isinstance(data, np.ndarray):
+        return np.asarray(data)
+    if isinstance(data, (list, tuple)) and _holds_tensors(data):
+        raise TypeError("a list of tensors cannot become an array, which carries no gradient: use tg.stack or tg.concatenate")
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"tensors hold numbers and truth values, not {array.dtype} (from {type(data).__name__})")
+    typed_by_user = isinstance(data, np.generic) or hasattr(data, "__array__")
+    return array if typed_by_user or array.dtype.kind != "f" else array.astype(default_dtype())
+
+
+def as_operand(value: Any) -> Any:
+    """What a primitive computes with: an array, or a Python number, whose dtype is weak (NEP 50)."""
+    kind = type(value)
+    return value if kind is np.ndarray or kind is float or kind is int or kind is bool or value is None else as_array(value)
+
+
+def node_of(operand: Any) -> Any:
+    """The node of an operand of a taped call: a constant's is written now; a Python number stands for itself."""
+    if isinstance(operand, Tensor):
+        if operand.node is None:
+            operand.node = Leaf(operand, current().scope, False)
+        return operand.node
+    kind = type(operand)
+    if kind is float or kind is int or kind is bool or operand is None:
+        return operand
+    return Leaf(Tensor(as_array(operand)), current().scope, False)
+
+
+_process_dtype: list[np.dtype[Any]] = [np.dtype(np.float32)]
+_context_dtype: ContextVar[np.dtype[Any] | None] = ContextVar("default dtype", default=None)
+
+
+def default_dtype() -> np.dtype[Any]:
+    """The dtype that Python floats get: float32, unless set otherwise."""
+    return _context_dtype.get() or _process_dtype[0]
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the dtype that Python floats get, for the whole process; `using_dtype` sets it for a block only."""
+    _process_dtype[0] = _floating(dtype)
+
+
+@contextmanager
+def using_dtype(dtype: Any) -> Iterator[None]:
+    """Python floats inside get this dtype; other threads and tasks do not notice.
+
+    Example:
+        >>> import tinygrad_seq as tg
+        >>> with tg.using_dtype("float64"):
+        ...     tg.tensor([1.0]).dtype
+        dtype('float64')
+    """
+    token = _context_dtype.set(_floating(dtype))
+    try:
+        yield
+    finally:
+        _context_dtype.reset(token)
+
+
+def _floating(dtype: Any) -> np.dtype[Any]:
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"the default dtype is a floating one, not {np.dtype(dtype)}")
+    return np.dtype(dtype)
+
+
+def _holds_tensors(data: Any) -> bool:
+    return any(isinstance(part, Tensor) or (isinstance(part, (list, tuple)) and _holds_tensors(part)) for part in data)
+
+
+def _spread(values: tuple[Any, ...]) -> Any:
+    """`x.reshape(2, 3)` and `x.reshape((2, 3))` mean the same."""
+    return values[0] if len(values) == 1 and not isinstance(values[0], int) else values
+
+
+def _rebuilt(kind: type[Tensor], data: Any, requires_grad: bool, name: str | None, grad: Tensor | None) -> Tensor:
+    made = kind(data)
+    made.requires_grad = requires_grad
+    if name is not None:
+        made.name = name
+    made.grad = grad
+    return made

@@ -15,7 +15,7 @@ What training needs stands apart and reads on its own: `module.py`, `init.py`, `
 `serialize.py`, `random.py`, `progress.py`.
 """
 
-from tinygrad_seq import bptt, init, losses, optim, random
+from tinygrad_seq import bptt, data, init, losses, optim, random
 from tinygrad_seq.checking import check_grads, check_tape
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.errors import (
@@ -30,7 +30,7 @@ from tinygrad_seq.ops import __all__ as _operations
 from tinygrad_seq.primitive import Primitive, Sample, primitive
 from tinygrad_seq.progress import progress
 from tinygrad_seq.random import manual_seed
-#SAVE
+from tinygrad_seq.serialize import load, save
 from tinygrad_seq.tape import detect_anomaly, enable_grad, mask_zeros, no_grad, scope
 from tinygrad_seq.tensor import Parameter, Tensor, default_dtype, set_default_dtype, tensor, using_dtype
 

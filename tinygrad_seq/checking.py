@@ -193,8 +193,8 @@ class Check:
         if not np.isfinite(differences):
             raise GradientCheckError(f"{self._what} is not finite close to {self._entry(k, i)}; check another point")
         raise GradientCheckError(
-            f"the derivative of {self._what} by {self._entry(k, i)} is wrong: the tape says {tape:.12g}, finite differences "
-            f"say {differences:.12g}{self._weights}{self._kink(u, v)}"
+            f"the derivative of {self._what} by {self._entry(k, i)} is wrong: the tape says {tape:.10g}, finite differences "
+            f"say {differences:.10g}{self._weights}{self._kink(u, v)}"
         )
 
     def _smallest_error(self, gradients: list[Array], u: list[Array], v: list[Array]) -> tuple[float, float, float]:
@@ -206,7 +206,7 @@ class Check:
         left, right = (sum((part * (y - y0)).sum() for part, y, y0 in zip(v, self._at(u, s), self.ys)) / s for s in (-h, h))
         if abs(left - right) <= 1e-2 * max(abs(left), abs(right)):
             return ""
-        return f". There is a kink or a jump here: the slope is {left:.6g} on the left and {right:.6g} on the right"
+        return f". There is a kink or a jump here: the slope is {left + 0.0:.6g} on the left and {right + 0.0:.6g} on the right"
 
     @property
     def _weights(self) -> str:
@@ -435,8 +435,9 @@ def _check_kind(node: Node) -> None:
 
 
 def _check_routes(node: Node) -> None:
-    for i, pullback, pick in node.routes or ():
+    for i, _, _ in node.routes or ():
         _require(i < len(node.inputs) and isinstance(node.inputs[i], Node), node, f"has a route to input {i}, which is not there")
+    for _, pullback, pick in node.routes or ():
         _require(pullback.op == node.op, node, f"has a route through {pullback!r}")
         values = pick(node.saved)
         wanted = len(pullback.sources)
@@ -456,7 +457,7 @@ def _expected(node: Node, value: Any, source: int | None) -> Iterator[tuple[Any,
         yield from ((part, shape) for part, (shape, _) in zip(value, node.outputs))
     elif source == Pullback.OUTPUT:
         yield value, node.shape
-    elif source is not None and isinstance(node.inputs[source], Node):
+    elif source is not None and source < len(node.inputs) and isinstance(node.inputs[source], Node):
         yield value, node.inputs[source].shape
 
 

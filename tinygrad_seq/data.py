@@ -172,7 +172,7 @@ def pad(sequences: Sequence[Any], value: Any = 0) -> tuple[Array, Array]:
     alike = [array for array in arrays if array.size] or arrays  # an empty list says nothing of shape and dtype
     for array in alike:
         if array.ndim == 0 or array.shape[1:] != alike[0].shape[1:]:
-            raise ValueError(f"sequences of shapes {alike[0].shape} and {array.shape} do not stand in one array: only lengths may differ")
+            raise ValueError(f"sequences may differ in length only, and these have shapes {alike[0].shape} and {array.shape}")
     lengths = np.array([len(array) for array in arrays], np.int64)
     padded = np.full((int(lengths.max()), len(arrays), *alike[0].shape[1:]), value, np.result_type(*alike))
     for b, array in enumerate(arrays):

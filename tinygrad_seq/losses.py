@@ -117,7 +117,7 @@ def mse(prediction: Any, target: Any, mask: Any = None, *, reduction: str = "mea
     _same_shape(prediction, target, "prediction", "target")
     elements = _mask(mask, prediction.shape, leading=True)
     with scope("loss"):
-        error = _counting(prediction - target.astype(prediction.dtype), elements)
+        error = _counting(prediction, elements) - _counting(target.astype(prediction.dtype), elements)
         return _reduced(error * error, elements, None, reduction)
 
 
@@ -211,7 +211,7 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
     outside = outside if rows is None else outside & rows
     if outside.any():
         place = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"target {given[place]} at index {place} is no class: the {classes} classes count from 0 to {classes - 1}")
+        raise IndexError(f"target {given[place]} at index {place} is no class; the {classes} classes are 0 to {classes - 1}")
     return Truth(given if rows is None else np.where(rows, given, 0), None, rows)
 
 
@@ -232,7 +232,7 @@ def _mask(mask: Any, shape: tuple[int, ...], leading: bool = False) -> Array | N
     array = as_array(mask)
     if array.dtype.kind != "b":
         if not ((array == 0) | (array == 1)).all():
-            raise TypeError(f"a mask says what counts by True and False (or 1 and 0); this one is {array.dtype} with other values")
+            raise TypeError(f"a mask says what counts by True and False (or 1 and 0); this {array.dtype} has other values")
         array = array.astype(bool)
     if array.shape != (shape[: array.ndim] if leading else shape):
         raise ShapeError(f"a mask of shape {array.shape} does not fit entries of shape {shape}")
@@ -308,11 +308,11 @@ def _counting(values: Any, counts: Array | None) -> Any:
     return where(counts.reshape(counts.shape + (1,) * (values.ndim - counts.ndim)), values, 0)
 
 
-def _weighted(values: Tensor, weight: Array | None) -> Tensor:
+def _weighted(values: Any, weight: Array | None) -> Any:
     return values if weight is None else values * weight
 
 
-def _product(q: Tensor, log_p: Tensor) -> Tensor:
+def _product(q: Tensor, log_p: Tensor) -> Any:
     """q log p, where 0 log 0 is 0."""
     return q * where((q.data == 0) & np.isneginf(log_p.data), 0, log_p)
 

@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules and clipping: what happens between two backward passes. Read after `module.py`.
+"""Optimisers and clipping: what happens between two backward passes. Read after `module.py`.
 
     loss.backward()
     clip_grad_norm_(model.parameters(), 1.0)
@@ -13,15 +13,21 @@ and the arrays that are kept from step to step. They compute what PyTorch's do, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
-from math import cos, inf, isfinite, pi, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tinygrad_seq.primitive import first_nonfinite
+from tinygrad_seq.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, PlateauSchedule, Schedule, StepSchedule
 from tinygrad_seq.tape import Leaf
 from tinygrad_seq.tensor import Tensor
+
+__all__ = [
+    "Optimizer", "SGD", "RMSprop", "Adagrad", "Adam", "AdamW",
+    "Schedule", "ConstantSchedule", "StepSchedule", "ExponentialSchedule", "CosineSchedule", "PlateauSchedule",
+    "clip_grad_norm_", "clip_grad_value_",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -309,175 +315,6 @@ def _follow(mean: Array, value: Array, share: float) -> Array:
     return mean
 
 
-# ---- learning-rate schedules ----------------------------------------------------------------------------------------
-
-
-class Schedule:
-    """Sets an optimiser's learning rate, to its first one times a factor that depends on the number of steps.
-
-    Call `step` after each step of the optimiser (or once an epoch; what a step is, is the caller's choice). A subclass
-    says in `factor` what holds after the warm-up.
-
-    Args:
-        optimizer: whose `lr` to set; the one that it has now is the full one.
-        warmup: steps over which the rate first rises in a straight line: 1/warmup, 2/warmup, ... of the full one.
-
-    Attributes:
-        n: how many steps have been taken.
-    """
-
-    def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
-        self.optimizer = optimizer
-        self.full_lr = float(optimizer.lr)
-        self.warmup = warmup
-        self.n = 0
-        self.optimizer.lr = self.lr
-
-    def factor(self, n: int) -> float:
-        """The share of the full learning rate, n steps after the warm-up."""
-        raise NotImplementedError(f"{type(self).__name__} does not define factor")
-
-    @property
-    def lr(self) -> float:
-        """The learning rate that holds now."""
-        warm = min(1.0, (self.n + 1) / self.warmup) if self.warmup else 1.0
-        return self.full_lr * warm * self.factor(max(self.n - self.warmup, 0))
-
-    def step(self, loss: float | None = None) -> None:
-        """Go one step on. Only `PlateauSchedule` looks at the loss."""
-        self.n += 1
-        self.optimizer.lr = self.lr
-
-    def state_dict(self) -> dict[str, Any]:
-        """The schedule's settings and where it stands, as plain data."""
-        return {"schedule": type(self).__name__, **{name: value for name, value in vars(self).items() if name != "optimizer"}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state_dict` was taken.
-
-        Raises:
-            ValueError: it is the state of another schedule. Nothing has been changed.
-        """
-        self.take_over(self.fitting(state))
-
-    def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of a state, after checking that it is for this kind of schedule, without loading it."""
-        own = self.state_dict()
-        if state.get("schedule") != own["schedule"] or state.keys() != own.keys():
-            raise ValueError(f"this is no state of {own['schedule']}, but {dict(state)}")
-        wrong = [name for name in own if type(state[name]) is not type(own[name]) or state[name] != state[name]]
-        if wrong:
-            raise ValueError(f"this state of {own['schedule']} has {wrong[0]} = {state[wrong[0]]!r}")
-        settings = {name: value for name, value in state.items() if name != "schedule"}
-        trial = copy(self)
-        vars(trial).update(settings)
-        try:
-            fits = 0 <= trial.lr < inf
-        except (ArithmeticError, TypeError):
-            fits = False
-        if not fits:
-            raise ValueError(f"this state of {own['schedule']} gives no learning rate: {settings}")
-        return settings
-
-    def take_over(self, state: Mapping[str, Any]) -> None:
-        """Take over a state that `fitting` has checked."""
-        vars(self).update(state)
-        self.optimizer.lr = self.lr
-
-
-class ConstantSchedule(Schedule):
-    """The full learning rate, after the warm-up."""
-
-    def factor(self, n: int) -> float:
-        """See the class."""
-        return 1.0
-
-
-class StepSchedule(Schedule):
-    """Times `decay` every so many steps."""
-
-    def __init__(self, optimizer: Optimizer, every: int, decay: float = 0.1, warmup: int = 0) -> None:
-        self.every = _at_least_one("every", every)
-        self.decay = float(decay)
-        super().__init__(optimizer, warmup)
-
-    def factor(self, n: int) -> float:
-        """See the class."""
-        return self.decay ** (n // self.every)
-
-
-class ExponentialSchedule(Schedule):
-    """Times `decay` at each step."""
-
-    def __init__(self, optimizer: Optimizer, decay: float, warmup: int = 0) -> None:
-        self.decay = float(decay)
-        super().__init__(optimizer, warmup)
-
-    def factor(self, n: int) -> float:
-        """See the class."""
-        return self.decay**n
-
-
-class CosineSchedule(Schedule):
-    """Down to the share `final` in half a cosine over `steps` steps, and then level (Loshchilov & Hutter, 2017).
-
-    Args:
-        optimizer: as for `Schedule`.
-        steps: how many steps the way down takes, after the warm-up.
-        final: the share of the full learning rate at its end.
-        warmup: as for `Schedule`.
-    """
-
-    def __init__(self, optimizer: Optimizer, steps: int, final: float = 0.0, warmup: int = 0) -> None:
-        self.steps = _at_least_one("steps", steps)
-        self.final = float(final)
-        super().__init__(optimizer, warmup)
-
-    def factor(self, n: int) -> float:
-        """See the class."""
-        return self.final + (1 - self.final) * (1 + cos(pi * min(n / self.steps, 1.0))) / 2
-
-
-class PlateauSchedule(Schedule):
-    """Times `decay` whenever the loss that `step` is given has not become smaller for more than `patience` steps.
-
-    Args:
-        optimizer: as for `Schedule`.
-        decay: the factor.
-        patience: how many steps without progress are borne.
-        threshold: the share of the best loss by which a loss must be below it to count as progress. NaN never does.
-        warmup: as for `Schedule`.
-    """
-
-    def __init__(
-        self, optimizer: Optimizer, decay: float = 0.1, patience: int = 10, threshold: float = 1e-4, warmup: int = 0
-    ) -> None:
-        self.decay = float(decay)
-        self.patience = patience
-        self.threshold = float(threshold)
-        self.best = inf
-        self.waited = 0
-        self.reductions = 0
-        super().__init__(optimizer, warmup)
-
-    def factor(self, n: int) -> float:
-        """See the class."""
-        return self.decay**self.reductions
-
-    def step(self, loss: float | None = None) -> None:
-        """Go one step on, with the loss that was reached."""
-        if loss is None:
-            raise TypeError("PlateauSchedule.step needs the loss: schedule.step(loss)")
-        loss = float(loss)
-        if loss < self.best - (self.threshold * abs(self.best) if isfinite(self.best) else 0):
-            self.best, self.waited = loss, 0
-        else:
-            self.waited += 1
-        if self.waited > self.patience:
-            self.reductions, self.waited = self.reductions + 1, 0
-        super().step()
-
-
 # ---- clipping -------------------------------------------------------------------------------------------------------
 
 
@@ -485,7 +322,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
     """Shrink the gradients together, if their norm is above `max_norm`, so that it becomes that; the direction stays.
 
     g = g max_norm / |g|, where |g| is over all parameters at once: Pascanu, Mikolov & Bengio (2013, algorithm 1);
-    "Deep Learning", equations 10.48 and 10.49. The norm is computed in float64 and cannot overflow.
+    "Deep Learning", equations 10.48 and 10.49. The norm is computed in float64, and no square in it overflows.
 
     Args:
         parameters: tensors; those without a gradient are passed over, and one that is listed twice counts once.
@@ -496,7 +333,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
         The norm before clipping.
 
     Raises:
-        FloatingPointError: a gradient has NaN or infinity; the message says which. No gradient has been changed.
+        FloatingPointError: the norm is not finite; the message says which gradient is not. None has been changed.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
@@ -504,10 +341,10 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
     norm = _norm([gradient.data for _, gradient in clipped])
     if not isfinite(norm):
         if error_if_nonfinite:
-            parameter, gradient = next((p, g) for p, g in clipped if not np.isfinite(g.data).all())
+            bad = [f"{_called(p)} has {first_nonfinite(g.data)}" for p, g in clipped if not np.isfinite(g.data).all()]
+            cause = f"the gradient of {bad[0]}" if bad else "the squares add up to more than float64 can hold"
             raise FloatingPointError(
-                f"the gradient of {_called(parameter)} has {first_nonfinite(gradient.data)}, and so the norm is {norm}: "
-                "no clipping can help; tg.detect_anomaly() finds the operation that it comes from"
+                f"the gradients' norm is {norm}, and no clipping can help: {cause}; tg.detect_anomaly() finds where it comes from"
             )
         return norm
     if norm > max_norm:
@@ -546,7 +383,7 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
         raise TypeError("an optimiser takes a list of parameters, not a single tensor; put it in a list")
     found = list(parameters)
     if not found:
-        raise ValueError("there are no parameters to learn; an iterator such as module.parameters() can be gone through once only")
+        raise ValueError("there are no parameters to learn; an iterator such as module.parameters() gives them only once")
     for parameter in found:
         if not isinstance(parameter, Tensor):
             raise TypeError(f"an optimiser takes parameters, not {type(parameter).__name__}; dicts: pass d.values()")
@@ -560,7 +397,8 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
 def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Tensor]]:
     """(parameter, gradient), each once, where there is one."""
     listed = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [(parameter, gradient) for parameter in {id(p): p for p in listed}.values() if (gradient := parameter.grad) is not None]
+    once = {id(parameter): parameter for parameter in listed}.values()
+    return [(parameter, gradient) for parameter in once if (gradient := parameter.grad) is not None]
 
 
 def _refuse(settings: Mapping[str, Any]) -> None:
@@ -581,12 +419,6 @@ def _refuse(settings: Mapping[str, Any]) -> None:
 def _between(value: Any, end: float) -> bool:
     """Whether it is a number in [0, end)."""
     return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and bool(0 <= value < end)
-
-
-def _at_least_one(name: str, count: int) -> int:
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, not {count}")
-    return count
 
 
 def _copied(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def load(
     """
     header, tensors = _read(Path(path))
     try:
-        state = module.fitting({name.removeprefix("model."): array for name, array in tensors.items() if name.startswith("model.")})
+        state = module.fitting({name[len("model.") :]: array for name, array in tensors.items() if name.startswith("model.")})
         state_of_optimizer = None if optimizer is None else optimizer.fitting(_together(_part(header, "optimizer"), tensors))
         state_of_schedule = None if schedule is None else schedule.fitting(_part(header, "schedule"))
         state_of_generator = _part(header, "generator")
@@ -127,9 +127,15 @@ def load(
 
 
 def _apart(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """An optimiser's state with the names of its arrays in their places, and the arrays by those names."""
-    arrays = {f"optimizer.{i}.{name}": value for i, name, value in _kept(state) if isinstance(value, np.ndarray)}
-    plain = [{name: value for name, value in kept.items() if not isinstance(value, np.ndarray)} for kept in state["kept"]]
+    """An optimiser's state without its arrays, and the arrays by name: `optimizer.<i>.<name>`."""
+    plain: list[dict[str, Any]] = [{} for _ in state["kept"]]
+    arrays = {}
+    for i, kept in enumerate(state["kept"]):
+        for name, value in kept.items():
+            if isinstance(value, np.ndarray):
+                arrays[f"optimizer.{i}.{name}"] = value
+            else:
+                plain[i][name] = value
     return {**state, "kept": plain}, arrays
 
 
@@ -147,10 +153,6 @@ def _together(state: dict[str, Any], tensors: Mapping[str, Array]) -> dict[str, 
                 raise ValueError(f"there is no parameter for {name}")
             whole[int(number)][key] = array
     return {**state, "kept": whole}
-
-
-def _kept(state: dict[str, Any]) -> list[tuple[int, str, Any]]:
-    return [(i, name, value) for i, kept in enumerate(state["kept"]) for name, value in kept.items()]
 
 
 def _part(header: dict[str, Any], name: str) -> dict[str, Any]:
@@ -173,13 +175,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
             names = list(file.keys())
             foreign = [f"{name} ({kind})" for name in names if (kind := file.get_slice(name).get_dtype()) not in DTYPES]
             if foreign:
-                raise CheckpointError(f"{path} has tensors of a dtype that NumPy lacks: {', '.join(foreign)}; convert them to float32 first")
+                raise CheckpointError(f"{path} has tensors of dtypes that NumPy lacks: {', '.join(foreign)}; convert them first")
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is no checkpoint, or it is damaged: {error}") from error
     if not {"tinygrad_seq", "sha256"} <= texts.keys():
         raise CheckpointError(
-            f"{path} was not written by tinygrad_seq.save; bare weights are read by module.load_state_dict(safetensors.numpy.load_file(path))"
+            f"{path} was not written by tinygrad_seq.save; "
+            "for bare weights, use module.load_state_dict(safetensors.numpy.load_file(path))"
         )
     text = texts["tinygrad_seq"]
     if _digest(text, tensors) != texts["sha256"]:

@@ -351,11 +351,12 @@ def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: 
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if node in stops:
-            continue
         if node.routes is None:
             raise FreedGraphError(_about_freed(node, node in roots))
-        for parent in node.parents:
+        if stops and node in stops:
+            continue
+        inputs = node.inputs
+        for parent in [inputs[i] for i, _, _ in node.routes] if node.routes else node.parents:
             if parent not in found and (parent.requires_grad or through_cuts):
                 found.add(parent)
                 stack.append(parent)

@@ -326,9 +326,13 @@ class Tensor:
     def __le__(self, other: Any) -> Tensor:           return implements[np.less_equal](self, other)
     def __gt__(self, other: Any) -> Tensor:           return implements[np.greater](self, other)
     def __ge__(self, other: Any) -> Tensor:           return implements[np.greater_equal](self, other)
-    def __and__(self, other: Any) -> Tensor:          return implements[np.logical_and](self, other)
-    def __or__(self, other: Any) -> Tensor:           return implements[np.logical_or](self, other)
-    def __invert__(self) -> Tensor:                   return implements[np.logical_not](self)
+    def __and__(self, other: Any) -> Tensor:          return implements[np.bitwise_and](self, other)
+    def __rand__(self, other: Any) -> Tensor:         return implements[np.bitwise_and](other, self)
+    def __or__(self, other: Any) -> Tensor:           return implements[np.bitwise_or](self, other)
+    def __ror__(self, other: Any) -> Tensor:          return implements[np.bitwise_or](other, self)
+    def __xor__(self, other: Any) -> Tensor:          return implements[np.bitwise_xor](self, other)
+    def __rxor__(self, other: Any) -> Tensor:         return implements[np.bitwise_xor](other, self)
+    def __invert__(self) -> Tensor:                   return implements[np.invert](self)
     def __getitem__(self, index: Any) -> Tensor:      return implements[Tensor.__getitem__](self, index=index)
 
     def __iadd__(self, other: Any) -> Tensor:         return self._rebound() + other

@@ -1,1 +1,11 @@
-"""From a tape to a picture."""
+"""From a tape to a picture.
+
+    viz.draw(tape).save("bptt.svg")
+
+`graph.py` says what happens in which file, and in which order to read them.
+"""
+
+from tinygrad_seq.viz.drawing import Drawing, draw
+from tinygrad_seq.viz.program import NoGraphvizError
+
+__all__ = ["Drawing", "NoGraphvizError", "draw"]

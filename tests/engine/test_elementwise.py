@@ -18,6 +18,7 @@ import tinygrad_seq as tg
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.ops import elementwise, special
 from tinygrad_seq.primitive import Primitive
+from tinygrad_seq.tape import setting
 from tinygrad_seq.tensor import Tensor, implements
 
 inf, nan = math.inf, math.nan
@@ -161,7 +162,7 @@ two_shapes = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_sid
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(shapes=two_shapes, seed=st.integers(0, 99))
 def test_broadcast_pairs(name: str, shapes: Any, seed: int) -> None:
     function, by_a, by_b = PAIRS[name]
@@ -180,6 +181,7 @@ def test_broadcast_pairs(name: str, shapes: Any, seed: int) -> None:
         np.testing.assert_allclose(leaf.grad.data, wanted, rtol=1e-11, atol=1e-13, strict=True)
 
 
+@settings(max_examples=40, deadline=None)
 @given(shapes=hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3, min_side=0), seed=st.integers(0, 99))
 def test_broadcast_where(shapes: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -385,6 +387,9 @@ TAILS = [                           # x, y, dy/dx, d2y/dx2
 def test_tails(name: str, x: float, y: float, slope: float, bend: float) -> None:
     for found, wanted in zip(derivatives(operation(name), [x]), (y, slope, bend)):
         np.testing.assert_allclose(found, [wanted], rtol=1e-13)
+    with setting(mask_zeros=False):  # no rule leans on the sweep's taking 0 * inf for 0
+        for found, wanted in zip(derivatives(operation(name), [x]), (y, slope, bend)):
+            np.testing.assert_allclose(found, [wanted], rtol=1e-13)
 
 
 @pytest.mark.parametrize("x", [1e15, -1e15, 30.0, -30.0])
@@ -512,6 +517,7 @@ def test_pullbacks_compute_in_the_dtype_they_are_given(made: Primitive) -> None:
             assert pullback.function(g, *saved).dtype == np.float32, (pullback, parent)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     dtype=st.sampled_from([np.float16, np.float32, np.float64]),
     number=st.one_of(st.integers(-3, 3), st.floats(-3, 3), st.booleans()),
@@ -554,14 +560,14 @@ def test_every_float_ufunc_of_the_issue_is_there() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("call", [
-    lambda x: np.exp(x, dtype=np.float64),
-    lambda x: np.add(x, 1, where=np.array([True])),
-    lambda x: np.where(x > 0),
-    lambda x: elementwise.tanh(x, axis=0),
-    lambda x: elementwise.tanh(x, 1),
-    lambda x: special.elu(x, alpha=1.0, beta=2.0),
+@pytest.mark.parametrize(("call", "name"), [
+    (lambda x: np.exp(x, dtype=np.float64), "dtype"),
+    (lambda x: np.add(x, 1, where=np.array([True])), "where"),
+    (lambda x: elementwise.tanh(x, axis=0), "axis"),
+    (lambda x: elementwise.tanh(x, 1), "takes"),
+    (lambda x: np.where(x > 0), "'a'"),
+    (lambda x: special.elu(x, alpha=1.0, beta=2.0), "beta"),
 ])  # fmt: skip
-def test_what_an_operation_does_not_take_is_refused(call: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match="takes"):
+def test_what_an_operation_does_not_take_is_refused(call: Callable[..., Any], name: str) -> None:
+    with pytest.raises(TypeError, match=name):
         call(tg.tensor([1.0]))

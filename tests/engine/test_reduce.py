@@ -60,7 +60,7 @@ def arrays_and_axes(draw: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(case=arrays_and_axes(), keepdims=st.booleans(), dtype=st.sampled_from([np.float16, np.float32, np.float64]))
 def test_as_in_numpy(name: str, case: Any, keepdims: bool, dtype: Any) -> None:
     x, axis = case
@@ -220,7 +220,14 @@ def test_products_along_axes() -> None:
     assert found.tolist() == [[[0, 0], [60, 0]], [[0, 0], [0, 0]]]
     found = gradient(lambda x: np.cumprod(x, axis=1), x)
     assert found.tolist() == [[[1, 4], [1, 2]], [[5, 6], [0, 0]]]
-    assert gradient(np.cumprod, x).shape == x.shape
+    assert gradient(lambda x: np.cumprod(x, axis=1), np.zeros((3, 0))).shape == (3, 0)
+
+
+@pytest.mark.parametrize("function", [np.cumsum, np.cumprod])
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_running_along_no_axis_at_all(function: Callable[..., Any], axis: int | None) -> None:
+    found = gradient(lambda x: function(x, axis=axis), 2.0)  # NumPy makes one axis of none
+    assert (found.shape, found.item()) == ((), 1)
 
 
 # ---- the largest and the smallest -----------------------------------------------------------------------------------
@@ -312,6 +319,7 @@ def test_std_of_a_constant_row() -> None:
 def test_no_degrees_of_freedom_give_no_number() -> None:
     assert np.isnan(gradient(lambda x: np.var(x, ddof=1), [2.0])).all()
     assert np.isnan(gradient(lambda x: np.std(x, ddof=1), [2.0])).all()
+    assert gradient(lambda x: np.var(x, ddof=3), [2.0, 5.0]).tolist() == [-inf, inf]  # NumPy takes fewer than none for none
 
 
 @pytest.mark.parametrize(

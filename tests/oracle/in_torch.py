@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..engine.calls import N, Answers, Call, weights
+from ..engine.calls import Answers, Call, N, weights
 
 
 def whole(value: Any) -> Any:
@@ -51,7 +51,7 @@ def repeat(x: torch.Tensor, repeats: Any, axis: int | None = None) -> torch.Tens
 
 
 def take(x: torch.Tensor, indices: Any, axis: int | None = None) -> torch.Tensor:
-    return x.reshape(-1)[whole(indices)] if axis is None else torch.index_select(x, axis, whole(indices))
+    return x.reshape(-1)[whole(indices)] if axis is None else torch.index_select(x, axis, whole(indices % x.shape[axis]))
 
 
 def at_set(x: torch.Tensor, values: torch.Tensor, index: Any) -> torch.Tensor:
@@ -143,6 +143,7 @@ THEIRS: dict[str, Callable[..., Any]] = {
     "slogdet":         lambda a: torch.linalg.slogdet(regular(a))[1],
     "cholesky":        lambda a: torch.linalg.cholesky(definite(a)),
     "eigh":            eigh,
+    "eigvalsh":        lambda a: torch.linalg.eigvalsh(definite(a)),
     "softmax":         lambda x, axis: torch.softmax(x, axis),
     "log_softmax":     lambda x, axis: torch.log_softmax(x, axis),
     "embedding":       lambda table, index: F.embedding(whole(index), table),
@@ -197,7 +198,7 @@ def answers(function: Callable[..., Any], arrays: Sequence[Any]) -> Answers:
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
     first = gradients(outputs, leaves)
     second = gradients(first, leaves)
-    return Answers(*([value.detach().numpy() for value in values] for values in (outputs, first, second)))
+    return Answers(*([value.detach().numpy(force=True) for value in values] for values in (outputs, first, second)))
 
 
 def gradients(values: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -2,8 +2,8 @@
 
 from tinygrad_seq.ops.decompose import cholesky, det, eigh, eigvalsh, inv, slogdet, solve
 from tinygrad_seq.ops.elementwise import (
-    abs, absolute, add, astype, ceil, clip, detach, divide, equal, exp, floor, floor_divide, greater, greater_equal,
-    isclose, isfinite, isinf, isnan, less, less_equal, log, logical_and, logical_not, logical_or, logical_xor, maximum,
+    abs, absolute, add, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, detach, divide, equal, exp, floor, floor_divide, greater, greater_equal,
+    invert, isclose, isfinite, isinf, isnan, less, less_equal, log, logical_and, logical_not, logical_or, logical_xor, maximum,
     minimum, multiply, negative, not_equal, power, relu, remainder, rint, round, sigmoid, sign, sqrt, square, subtract,
     tanh, trunc, where,
 )  # fmt: skip

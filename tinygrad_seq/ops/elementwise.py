@@ -64,15 +64,15 @@ log   = elementwise(np.log,  vjp=dict(x=lambda g, x: g / x),           samples=u
 tanh  = elementwise(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), samples=unary())
 
 
-# Adding a 0-d array costs half of adding a Python number.
-_ONE = {np.dtype(kind): np.ones((), kind) for kind in (np.longdouble, np.float16, np.float32, np.float64)}
+# Adding a 0-d array costs half of adding a Python number. (Where a long double is a double, the double counts: it is later.)
+_ONE = {np.dtype(kind).itemsize: np.ones((), kind) for kind in (np.longdouble, np.float16, np.float32, np.float64)}
 
 
 def _sigmoid(x: Any) -> Any:
     """The logistic function 1 / (1 + exp(-x)), elementwise; exact in both tails, and never an overflow."""
     with np.errstate(over="ignore"):  # exp(-x) = inf is right: 1 / inf is 0
-        e = np.exp(-np.asarray(x))
-    return np.reciprocal(np.add(e, _ONE[e.dtype]))
+        e = np.exp(-x)
+    return np.reciprocal(np.add(e, _ONE[e.itemsize]))
 
 
 # The derivative is y * (1 - y), multiplied out: that saves an operation with a Python number.

@@ -65,7 +65,7 @@ def _add_at(y: Any, index: Any, piece: Any) -> None:
         y[index] += piece
         return
     parts = index if type(index) is tuple else (index,)
-    if not all(isinstance(part, int) and type(part) is not bool or _may_repeat(part) for part in parts):
+    if not all(type(part) is int or _may_repeat(part) for part in parts):
         np.add.at(y, index, piece)
         return
     # Integers only, so the index picks rows of a table: np.add.at is several times as fast on a flat array.
@@ -110,10 +110,11 @@ _mask = np.array([[True, False, True, False], [False, False, True, True], [True,
 _rows = np.array([2, 0, 2, -1])  # a row twice, one of them counted from the end
 
 _read_samples = [
-    *_indexed((3, 4), 1, -1, slice(1, None), (slice(None), -2), (..., 0), None, (slice(None, None, -2), None, slice(1, 3)), ()),
+    *_indexed((3, 4), 1, -1, (), None, (..., 0), slice(1, None), (slice(None), -2), (slice(None, None, -2), None, slice(1, 3))),
     *_indexed((3, 4), _rows, (_rows, np.array([1, 0, 1, 3])), (slice(None), _rows), (_rows[:, None], _rows[:2]), (1, _rows)),
     *_indexed((3, 4), _mask, (slice(None), _mask[0]), (_rows[:2], _mask[0]), np.zeros((0,), int), ~_mask & _mask),
-    *_indexed((2, 3, 4), (0, slice(None), _rows), (slice(None), np.array([[0, 1], [1, 1]])), (np.array([1, 0]), slice(None), np.array([3, 3]))),
+    *_indexed((2, 3, 4), (0, slice(None), _rows), (slice(None), np.array([[0, 1], [1, 1]]))),
+    *_indexed((2, 3, 4), (np.array([1, 0]), slice(None), np.array([3, 3]))),
     *_indexed((), (), ..., None, True),
     *_indexed((0, 3), slice(None), (slice(None), 1), (slice(None), np.array([0, 0]))),
     view((3, 4), index=(slice(0, 3, 2), _rows)),
@@ -208,9 +209,9 @@ implements[np.take_along_axis] = take_along_axis
 # ---- order ----------------------------------------------------------------------------------------------------------
 
 
-def _argsort(x: Any, axis: int | None = -1, kind: str | None = None) -> Any:
+def _argsort(x: Any, axis: int | None = -1, kind: Any = None) -> Any:
     """The indices that would sort x along the axis (None: flattened), as `np.argsort`. Integers: no gradient."""
-    return np.argsort(x, axis=axis, kind=kind)  # type: ignore[call-overload]
+    return np.argsort(x, axis=axis, kind=kind)
 
 
 argsort = primitive(
@@ -222,7 +223,7 @@ argsort = primitive(
 )
 
 
-def sort(x: Any, axis: int | None = -1, kind: str | None = None) -> Tensor:
+def sort(x: Any, axis: int | None = -1, kind: Any = None) -> Tensor:
     """x in ascending order along the axis (None: flattened), as `np.sort`; each entry's gradient goes where it came from.
 
     Among equal entries the order, and so the share of each in the gradient, is that of `np.argsort(kind=kind)`.
@@ -242,7 +243,7 @@ def _place_for(values: Any, x: Any, index: Any) -> Any:
     y = np.array(x)
     place, values = y[index].shape, np.asarray(values)
     if not np.can_cast(values.dtype, y.dtype, "same_kind"):
-        raise TypeError(f"values of dtype {values.dtype} would be cut to fit an array of dtype {y.dtype}; use x.astype({values.dtype}) first")
+        raise TypeError(f"values of dtype {values.dtype} would be cut to {y.dtype}; convert x with astype({values.dtype}) first")
     if values.ndim > len(place) or any(n not in (1, m) for n, m in zip(values.shape[::-1], place[::-1])):
         raise ValueError(f"values of shape {values.shape} do not fit the place, of shape {place}")
     return y
@@ -284,7 +285,7 @@ _write_samples = [
     shaped((0, 3), (0,), index=(slice(None), 0)),
 ]
 
-_written = primitive(
+_written: Primitive = primitive(
     _set,
     name="at_set",
     vjp=dict(x=lambda g, index: pulled(_written, g, 0, index=index), values=lambda g, index, x_shape: _kept(g, index, x_shape)),

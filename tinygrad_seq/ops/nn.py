@@ -46,10 +46,13 @@ def _log_softmax(x: Any, axis: Axes = -1) -> Any:
     An entry of -inf stays -inf; a row of nothing but -inf is NaN, as for `softmax`.
     """
     z = _below_zero(x, axis)
-    return z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
+    return z - np.log(np.exp(z).sum(axis=axis, keepdims=True)) if z.size else z
 
 
-_along_axes = [shaped((3, 4)), shaped((3, 4), axis=0), shaped((2, 3, 2), axis=-2), shaped((3, 4), axis=(0, 1)), shaped((4,)), shaped((0, 3)), view((3, 2))]
+_along_axes = [
+    *[shaped((3, 4)), shaped((3, 4), axis=0), shaped((2, 3, 2), axis=-2), shaped((3, 4), axis=(0, 1))],
+    *[shaped((4,)), shaped((0, 3)), shaped((3, 0)), view((3, 2))],
+]
 
 softmax = primitive(
     _softmax,
@@ -95,10 +98,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Genera
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout needs a probability from 0 to 1, got p={p}")
-    x = x if isinstance(x, Tensor) else Tensor(as_array(x))
     if not training or p == 0:
-        return x
-    keep = (rng or random.generator()).random(x.shape) >= p
+        return x if isinstance(x, Tensor) else Tensor(x)
+    keep = (rng or random.generator()).random(np.shape(x)) >= p
     return _dropped(x, keep, scale=1 / (1 - p) if p < 1 else 1.0)  # type: ignore[no-any-return]
 
 

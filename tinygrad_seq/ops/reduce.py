@@ -39,6 +39,8 @@ def kept(reduced: Any, shape: Shape, axis: Axis) -> Any:
 
 def spread(g: Any, shape: Shape, axis: Axis) -> Any:
     """The cotangent of each reduced value, given to all elements that it was made of."""
+    if axis is None and g.ndim == 0:
+        return g + np.zeros(shape, g.dtype)  # a tenth of what broadcasting costs on a small array
     return np.broadcast_to(kept(g, shape, axis), shape)
 
 
@@ -89,7 +91,7 @@ def _diagonal(shape: Shape, offset: int, axis1: int, axis2: int) -> Any:
 
 
 sum = primitive(
-    lambda x, axis=None, *, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
+    lambda x, axis=None, *, keepdims=False: np.add.reduce(x, axis=axis, keepdims=keepdims),
     vjp=dict(x=lambda g, x_shape, axis: spread(g, x_shape, axis)),
     name="sum", label="Σ", numpy=np.sum, samples=reductions(),
 )
@@ -224,7 +226,7 @@ def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) ->
     if ord is not None and ord != (2 if len(axes_of(x.shape, axis)) == 1 else "fro"):
         raise TypeError(f"ord={ord!r} is not offered: use None, or 2 along one axis, or 'fro' along two")
     largest = np.max(np.absolute(x), axis=axis, keepdims=True, initial=0)
-    exponent = np.frexp(np.where(np.isfinite(largest), largest, 0))[1]
+    exponent = np.frexp(np.where(np.isfinite(largest), largest, 0))[1]  # inf and nan have none that is defined
     y = np.ldexp(np.sqrt(np.sum(np.square(np.ldexp(x, -exponent)), axis=axis, keepdims=True)), exponent)
     return y if keepdims else np.squeeze(y, axis=axes_of(x.shape, axis))
 

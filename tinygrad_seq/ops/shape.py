@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import index as whole
 from typing import Any
 
@@ -19,16 +19,19 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import shaped, view
-from tinygrad_seq.primitive import primitive
+from tinygrad_seq.primitive import Rule, primitive
 from tinygrad_seq.tensor import Tensor, as_array, implements
 
 Shape = tuple[int, ...]
 
-# ---- what shape it is: answers, not operations ------------------------------------------------------------------------
+# ---- what shape it is, and constants of that shape: nothing here has a gradient ------------------------------------------
 
 implements[np.shape] = lambda x: x.shape
 implements[np.ndim] = lambda x: x.ndim
 implements[np.size] = lambda x, axis=None: x.size if axis is None else x.shape[axis]
+implements[np.zeros_like] = lambda x, dtype=None: Tensor(np.zeros(x.shape, dtype or x.dtype))
+implements[np.ones_like] = lambda x, dtype=None: Tensor(np.ones(x.shape, dtype or x.dtype))
+implements[np.full_like] = lambda x, fill_value, dtype=None: Tensor(np.full(x.shape, fill_value, dtype or x.dtype))
 
 # ---- the same numbers in another arrangement ----------------------------------------------------------------------------
 
@@ -84,10 +87,11 @@ def _inverse(axes: Any) -> Any:
 
 
 # fmt: off
-back_to_shape = dict(x=lambda g, x_shape: g.reshape(x_shape))
+back_to_shape: dict[str, Rule | None] = dict(x=lambda g, x_shape: g.reshape(x_shape))
 
 reshape     = primitive(_reshape,     name="reshape",     numpy=np.reshape,     moves=True, vjp=back_to_shape, samples=[
-    shaped((3, 4), shape=(2, -1)), shaped((), shape=(1, 1)), shaped((1,), shape=()), shaped((0, 3), shape=(3, 0, 2)), view((2, 3), shape=6)])
+    shaped((3, 4), shape=(2, -1)), shaped((), shape=(1, 1)), shaped((1,), shape=()), shaped((0, 3), shape=(3, 0, 2)),
+    view((2, 3), shape=6)])
 ravel       = primitive(_ravel,       name="ravel",       numpy=np.ravel,       moves=True, vjp=back_to_shape, samples=[
     shaped((3, 4)), shaped(()), shaped((0, 3)), view((2, 3))])
 squeeze     = primitive(_squeeze,     name="squeeze",     numpy=np.squeeze,     moves=True, vjp=back_to_shape, samples=[
@@ -96,19 +100,24 @@ expand_dims = primitive(_expand_dims, name="expand_dims", numpy=np.expand_dims, 
     shaped((2, 3), axis=1), shaped((2, 3), axis=(0, -1)), shaped((), axis=0), shaped((0, 3), axis=-2), view((2, 3), axis=0)])
 transpose   = primitive(_transpose,   name="transpose",   numpy=np.transpose,   moves=True, label="ᵀ",
     vjp=dict(x=lambda g, axes: g.transpose(_inverse(axes))), samples=[
-    shaped((3, 4)), shaped((2, 3, 4), axes=(1, 2, 0)), shaped((2, 3, 4), axes=(-1, 0, 1)), shaped(()), shaped((0, 3)), view((2, 3))])
+    shaped((3, 4)), shaped((2, 3, 4), axes=(1, 2, 0)), shaped((2, 3, 4), axes=[-1, 0, 1]), shaped(()), shaped((0, 3)),
+    view((2, 3))])
 swapaxes    = primitive(_swapaxes,    name="swapaxes",    numpy=np.swapaxes,    moves=True, label="ᵀ",
     vjp=dict(x=lambda g, axis1, axis2: g.swapaxes(axis1, axis2)), samples=[
-    shaped((2, 3, 4), axis1=0, axis2=-1), shaped((3,), axis1=0, axis2=0), shaped((0, 3), axis1=0, axis2=1), view((2, 3), axis1=-1, axis2=-2)])
+    shaped((2, 3, 4), axis1=0, axis2=-1), shaped((3,), axis1=0, axis2=0), shaped((0, 3), axis1=0, axis2=1),
+    view((2, 3), axis1=-1, axis2=-2)])
 moveaxis    = primitive(_moveaxis,    name="moveaxis",    numpy=np.moveaxis,    moves=True,
     vjp=dict(x=lambda g, source, destination: np.moveaxis(g, destination, source)), samples=[
-    shaped((2, 3, 4), source=0, destination=-1), shaped((2, 3, 4), source=(2, 0), destination=(0, 1)), shaped((0, 3), source=1, destination=0)])
+    shaped((2, 3, 4), source=0, destination=-1), shaped((2, 3, 4), source=(2, 0), destination=(0, 1)),
+    shaped((0, 3), source=1, destination=0), view((2, 3), source=0, destination=1)])
 flip        = primitive(_flip,        name="flip",        numpy=np.flip,        moves=True,
     vjp=dict(x=lambda g, axis: np.flip(g, axis)), samples=[
-    shaped((3, 4)), shaped((3, 4), axis=-1), shaped((2, 3, 2), axis=(0, 2)), shaped(()), shaped((0, 3), axis=0), view((3, 2), axis=0)])
+    shaped((3, 4)), shaped((3, 4), axis=-1), shaped((2, 3, 2), axis=(0, 2)), shaped(()), shaped((0, 3), axis=0),
+    view((3, 2), axis=0)])
 roll        = primitive(_roll,        name="roll",        numpy=np.roll,        moves=True,
     vjp=dict(x=lambda g, shift, axis: np.roll(g, np.negative(shift), axis)), samples=[
-    shaped((3, 4), shift=2), shaped((3, 4), shift=-1, axis=-1), shaped((3, 4), shift=(1, 2), axis=(0, 1)), shaped((0, 3), shift=1), view((3, 2), shift=1, axis=0)])
+    shaped((3, 4), shift=2), shaped((3, 4), shift=-1, axis=-1), shaped((3, 4), shift=(1, 2), axis=(0, 1)), shaped((), shift=1),
+    shaped((0, 3), shift=1), view((3, 2), shift=1, axis=0)])
 # fmt: on
 
 
@@ -206,7 +215,7 @@ def _cuts(shape: Shape, sections: int | Shape, axis: int) -> tuple[tuple[slice, 
         bounds = [0, *[min(max(at + length if at < 0 else at, 0), length) for at in sections], length]
         if bounds != sorted(bounds):
             raise ValueError(f"the indices to cut at must ascend, got {list(sections)} for an axis of length {length}")
-    return tuple((slice(None),) * axis + (slice(start, end),) for start, end in zip(bounds, bounds[1:]))
+    return tuple((slice(None),) * axis + (slice(start, end),) for start, end in pairwise(bounds))
 
 
 def _split(x: Any, indices_or_sections: int | Shape, axis: int = 0) -> tuple[Any, ...]:
@@ -277,7 +286,10 @@ def _untiled(g: Any, reps: Any, shape: Shape) -> Any:
 
 
 def _repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
-    """Each entry of x several times in a row along an axis (None: flattened), as `np.repeat`; `repeats` may differ by entry."""
+    """Each entry of x several times in a row along an axis (None: flattened), as `np.repeat`.
+
+    `repeats` is one number for all entries along the axis, or one for each.
+    """
     return np.repeat(x, repeats, axis)
 
 
@@ -293,7 +305,7 @@ def _unrepeated(g: Any, repeats: Any, axis: int | None, shape: Shape) -> Any:
 MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
-def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
+def _pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = 0) -> Any:
     """x with a margin on each side, as `np.pad`.
 
     Args:
@@ -304,10 +316,14 @@ def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is not implemented, only {', '.join(MODES)} are; build other margins with concatenate")
-    return np.pad(x, pad_width, mode, **({"constant_values": constant_values} if mode == "constant" else {}))  # type: ignore[call-overload]
+    if isinstance(pad_width, dict):
+        raise TypeError("pad_width as a dict is not implemented; give a pair (before, after) for every axis")
+    if mode == "constant":
+        return np.pad(x, pad_width, mode, constant_values=constant_values)
+    return np.pad(x, pad_width, mode)
 
 
-def _unpadded(g: Any, pad_width: Any, mode: str, shape: Shape) -> Any:
+def _unpadded(g: Any, pad_width: Any, mode: Any, shape: Shape) -> Any:
     widths = np.broadcast_to(pad_width, (len(shape), 2)).tolist()
     if mode == "constant":
         return g[tuple(slice(before, before + n) for (before, _), n in zip(widths, shape))]
@@ -318,20 +334,23 @@ def _unpadded(g: Any, pad_width: Any, mode: str, shape: Shape) -> Any:
 # fmt: off
 broadcast_to = primitive(_broadcast_to, name="broadcast_to", numpy=np.broadcast_to,
     vjp=dict(x=lambda g: g), samples=[
-    shaped((3,), shape=(2, 3)), shaped((2, 1), shape=(2, 3)), shaped((), shape=(2, 2)), shaped((1, 3), shape=(0, 3)), view((2, 1), shape=(2, 2, 3))])
+    shaped((3,), shape=(2, 3)), shaped((2, 1), shape=(2, 3)), shaped((), shape=(2, 2)), shaped((1, 3), shape=(0, 3)),
+    view((2, 1), shape=(2, 2, 3))])
 tile         = primitive(_tile,         name="tile",         numpy=np.tile,
     vjp=dict(x=lambda g, reps, x_shape: _untiled(g, reps, x_shape)), samples=[
     shaped((2, 3), reps=2), shaped((2, 3), reps=(2, 1, 2)), shaped((3,), reps=(2, 2)), shaped((), reps=3), shaped((), reps=()),
     shaped((2, 3), reps=(0, 2)), shaped((0, 3), reps=2), view((2, 3), reps=(2, 1))])
 repeat       = primitive(_repeat,       name="repeat",       numpy=np.repeat,
     vjp=dict(x=lambda g, repeats, axis, x_shape: _unrepeated(g, repeats, axis, x_shape)), samples=[
-    shaped((2, 3), repeats=2), shaped((2, 3), repeats=2, axis=-1), shaped((2, 3), repeats=(1, 0, 2), axis=1), shaped((3,), repeats=np.array([2])),
-    shaped((), repeats=3), shaped((0, 3), repeats=2, axis=0), shaped((2, 3), repeats=0, axis=0), view((2, 3), repeats=[2, 1], axis=0)])
+    shaped((2, 3), repeats=2), shaped((2, 3), repeats=2, axis=-1), shaped((2, 3), repeats=(1, 0, 2), axis=1),
+    shaped((), repeats=3), shaped((3,), repeats=np.array([2])), shaped((0, 3), repeats=2, axis=0),
+    shaped((2, 3), repeats=0, axis=0), view((2, 3), repeats=[2, 1], axis=0)])
 pad          = primitive(_pad,          name="pad",          numpy=np.pad,
     vjp=dict(x=lambda g, pad_width, mode, x_shape: _unpadded(g, pad_width, mode, x_shape)), samples=[
-    shaped((2, 3), pad_width=1), shaped((2, 3), pad_width=((0, 2), (1, 0)), constant_values=2.5), shaped((3,), pad_width=(2, 1)), shaped((0, 2), pad_width=1),
-    shaped((2, 3), pad_width=(3, 1), mode="edge"), shaped((3, 4), pad_width=((5, 0), (1, 2)), mode="reflect"), shaped((3,), pad_width=4, mode="symmetric"),
-    shaped((2, 3), pad_width=2, mode="wrap"), view((2, 3), pad_width=1, mode="edge")])
+    shaped((2, 3), pad_width=1), shaped((2, 3), pad_width=((0, 2), (1, 0)), constant_values=2.5), shaped((3,), pad_width=(2, 1)),
+    shaped((0, 2), pad_width=1), shaped((2, 3), pad_width=(3, 1), mode="edge"), shaped((2, 3), pad_width=2, mode="wrap"),
+    shaped((3, 4), pad_width=((5, 0), (1, 2)), mode="reflect"), shaped((3,), pad_width=4, mode="symmetric"),
+    view((2, 3), pad_width=1, mode="edge")])
 # fmt: on
 
 
@@ -374,8 +393,10 @@ triu     = primitive(_triu,     name="triu",     numpy=np.triu,     vjp=dict(x=l
     shaped((3, 4)), shaped((2, 3, 3), k=-1), shaped((3,), k=1), shaped((0, 3)), view((3, 2), k=1)])
 diag     = primitive(_diag,     name="diag",     numpy=np.diag,
     vjp=dict(x=lambda g, k, x_shape: np.diagonal(g, k) if len(x_shape) == 1 else _on_diagonal(g, k, 0, 1, x_shape)), samples=[
-    shaped((3,)), shaped((3,), k=-1), shaped((3, 4)), shaped((3, 4), k=2), shaped((4, 3), k=-1), shaped((0,)), shaped((0, 3)), view((3, 2))])
+    shaped((3,)), shaped((3,), k=-1), shaped((3, 4)), shaped((3, 4), k=2), shaped((4, 3), k=-1), shaped((0,)), shaped((0, 3)),
+    view((3, 2))])
 diagonal = primitive(_diagonal, name="diagonal", numpy=np.diagonal,
     vjp=dict(x=lambda g, offset, axis1, axis2, x_shape: _on_diagonal(g, offset, axis1, axis2, x_shape)), samples=[
-    shaped((3, 4)), shaped((2, 3, 4), offset=1, axis1=-1, axis2=0), shaped((2, 3, 3), offset=-1, axis1=1, axis2=2), shaped((0, 3)), view((3, 3), offset=1)])
+    shaped((3, 4)), shaped((2, 3, 4), offset=1, axis1=-1, axis2=0), shaped((2, 3, 3), offset=-1, axis1=1, axis2=2),
+    shaped((0, 3)), view((3, 3), offset=1)])
 # fmt: on

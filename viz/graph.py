@@ -1,0 +1,141 @@
+"""What a drawing is made of: nodes, edges, columns. Read me first; I need nothing.
+
+A drawing is made in stages, each a file, each reading only what the one before it left:
+
+    extract.py   tape -> graph: what is folded into which node, what flows along which edge
+    layout.py    graph -> places: one layout for each kind of column, repeated for every step
+    route.py     places -> routes: every edge through channels that hold no box
+    words.py     graph -> caption, alternative text, the strip for a terminal
+    dot.py       all of it -> DOT text, with every position pinned
+    program.py   where to find a Graphviz that draws it
+    drawing.py   `Drawing` and `draw`: what a user holds
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Point = tuple[float, float]
+"""In points (1/72 inch), y upwards, as Graphviz counts."""
+
+
+class Grad(NamedTuple):
+    """What is known of a cotangent: none computed, exactly zero, finite, not finite, or zero because the step is padding."""
+
+    status: str
+    norm: float | None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"status": self.status, "norm": self.norm}
+
+
+NO_GRAD = Grad("none", None)
+
+
+@dataclass(eq=False)
+class Node:
+    """A box of the picture: one operation, or all of a gate or cell at one step.
+
+    Attributes:
+        id: unique, the same in every process: `t1.lstm.u`.
+        kind: input, state, cell, gate, op, weight, constant or loss.
+        label: what stands in the box.
+        small: a second, smaller line: the operation that made a named value.
+        column: index into the graph's columns; None for what stands in the lane outside of time.
+        slot: the place within a column. The same slot stands at the same place in every column of its kind.
+        entries: indices on the tape of what is folded in here.
+        given: nothing on the tape made it (an initial state, an input); drawn dashed.
+        carries: holds a state, a value that the next step reads.
+        reverse: belongs to a direction that runs from the last step to the first.
+        width, height, x, y: the box, x and y being its centre; set by `layout`.
+    """
+
+    id: str
+    kind: str
+    label: str
+    t: int | None
+    column: int | None
+    slot: str
+    shape: tuple[int, ...]
+    entries: list[int]
+    source: str | None
+    grad: Grad = NO_GRAD
+    small: str = ""
+    given: bool = False
+    reverse: bool = False
+    carries: bool = False
+    width: float = 0.0
+    height: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As plain data, schema 1."""
+        return {
+            "id": self.id, "kind": self.kind, "label": self.label, "t": self.t, "slot": self.slot,
+            "x": self.x, "y": self.y, "width": self.width, "height": self.height,
+            "shape": list(self.shape), "entries": self.entries, "source": self.source, "grad": self.grad.data,
+        }  # fmt: skip
+
+
+@dataclass(eq=False)
+class Edge:
+    """A value that one node gives another, and what flows back.
+
+    Attributes:
+        cut: the gradient is stopped on purpose here (`detach`).
+        grad: what flowed back along the edge; None where no backward pass has run at all.
+        points: the forward arrow's route, a chain of cubic Bézier curves (3n + 1 points), set by `route`.
+        twin: the route of the backward arrow beside it, from `target` to `source`.
+    """
+
+    source: Node
+    target: Node
+    cut: bool = False
+    grad: Grad | None = None
+    points: list[Point] = field(default_factory=list)
+    twin: list[Point] = field(default_factory=list)
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """As plain data, schema 1: the forward arrow and, after a backward pass, its twin."""
+        there = {"from": self.source.id, "to": self.target.id, "kind": "cut" if self.cut else "forward", "grad": None}
+        arrows = [there | {"points": [list(p) for p in self.points]}]
+        if self.grad is not None:
+            back = {"from": self.target.id, "to": self.source.id, "kind": "backward", "grad": self.grad.data}
+            arrows.append(back | {"points": [list(p) for p in self.twin]})
+        return arrows
+
+
+class Column(NamedTuple):
+    """A column of the picture.
+
+    Attributes:
+        role: "before" time, "init" (initial states), "step", "after" time.
+        part: encoder or decoder, where the scopes say so: columns of their own, side by side.
+        t: the step, if it is one.
+    """
+
+    role: str
+    part: str
+    t: int | None
+
+
+@dataclass
+class Graph:
+    """A tape, folded: nodes in order of execution, edges, columns from left to right."""
+
+    level: str
+    columns: list[Column]
+    nodes: list[Node]
+    edges: list[Edge]
+    counts: dict[str, int]  # how many nodes each level would have had
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps in time that have a column."""
+        return sorted({column.t for column in self.columns if column.t is not None})

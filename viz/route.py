@@ -1,0 +1,108 @@
+"""The way of every edge. Read me fourth, after `layout.py`.
+
+A route is made of horizontals at the heights of ports, lanes and buses, and of verticals on the tracks of channels.
+No box stands in any of these, so no route crosses a box; the tests look all the same. The forward arrow keeps to the
+right of the middle line, seen in its direction, and its twin, going the other way, to its own right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinygrad_seq.viz.graph import Edge, Point
+from tinygrad_seq.viz.layout import TINY, Bus, Layout, Wire
+
+APART = 1.9  # half the distance between an arrow and its twin
+RADIUS = 6.0  # of the corners
+ROUND = 0.5523  # how far a quarter circle's control points are from its ends, in radii
+
+
+def route(layout: Layout) -> None:
+    """Set the points of every edge and of its twin."""
+    for edge, (wire, bus) in zip(layout.graph.edges, layout.wires):
+        line = middle_line(layout, edge, wire, bus)
+        edge.points = rounded(beside(line, APART))
+        edge.twin = rounded(beside(line[::-1], APART))
+
+
+def middle_line(layout: Layout, edge: Edge, wire: Wire, bus: Bus | None) -> list[Point]:
+    """The corners of an edge's route, from box to box."""
+    a, b = edge.source, edge.target
+    y0 = wire.source.port(wire) if wire.source else a.y
+    y1 = wire.target.port(wire) if wire.target else b.y
+    start = layout.starts.get(edge)
+    if start is not None and a.column is not None:  # an initial state, drawn into the wire of the state that it stands for
+        first, then = (start.start, start.end) if wire.sign > 0 else (start.end, start.start)
+        x = layout.lefts[a.column] + start.x
+        line = [(a.x + wire.sign * a.width / 2, first), (x, first), (x, then)]
+    else:
+        line = [(a.x + wire.sign * a.width / 2, y0)]
+    for where, node in (("out", a), ("border", b), ("in", b)):
+        turn = wire.turns.get(where)
+        if turn is not None and node.column is not None and not (start is not None and where == "out"):
+            x = layout.lefts[node.column] + turn.x
+            end = turn.end if wire.sign > 0 else turn.start
+            if bus is not None:
+                end = y1 if where == "in" else bus.y
+                line.append((x, bus.y if where == "in" else y0))
+            else:
+                line.append((x, turn.start if wire.sign > 0 else turn.end))
+            line.append((x, end))
+    line.append((b.x - wire.sign * b.width / 2, y1))
+    return _without_doubles(line)
+
+
+def beside(line: Sequence[Point], distance: float) -> list[Point]:
+    """A line of horizontals and verticals, moved to its right by `distance`; its ends stay where they begin and end."""
+    moved: list[Point] = []
+    shifts = []
+    for (x0, y0), (x1, y1) in zip(line, line[1:]):
+        length = abs(x1 - x0) + abs(y1 - y0)
+        shifts.append((distance * (y1 - y0) / length, -distance * (x1 - x0) / length))
+    for n, (x, y) in enumerate(line):
+        around = shifts[max(n - 1, 0) : n + 1]
+        moved.append((x + sum({s[0] for s in around}), y + sum({s[1] for s in around})))
+    return moved
+
+
+def rounded(line: Sequence[Point]) -> list[Point]:
+    """A line with rounded corners as cubic Bézier curves: 3n + 1 points."""
+    points: list[Point] = [line[0]]
+
+    def straight(to: Point) -> None:
+        (x0, y0), (x1, y1) = points[-1], to
+        points.extend([(x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3), (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3), to])
+
+    for before, corner, after in zip(line, line[1:], line[2:]):
+        radius = min(RADIUS, _distance(before, corner) / 2, _distance(corner, after) / 2)
+        begin, end = _towards(corner, before, radius), _towards(corner, after, radius)
+        straight(begin)
+        points.extend([_towards(begin, corner, ROUND * radius), _towards(end, corner, ROUND * radius), end])
+    straight(line[-1])
+    return [(round(x, 2), round(y, 2)) for x, y in points]
+
+
+def _without_doubles(line: Sequence[Point]) -> list[Point]:
+    """The line without points that change nothing."""
+    kept: list[Point] = []
+    for point in line:
+        if kept and _distance(kept[-1], point) < TINY:
+            continue
+        while len(kept) > 1 and (_same(kept[-2], kept[-1], point, 0) or _same(kept[-2], kept[-1], point, 1)):
+            kept.pop()
+        kept.append(point)
+    return kept
+
+
+def _same(a: Point, b: Point, c: Point, axis: int) -> bool:
+    return abs(a[axis] - b[axis]) < TINY and abs(b[axis] - c[axis]) < TINY
+
+
+def _distance(a: Point, b: Point) -> float:
+    return abs(a[0] - b[0]) + abs(a[1] - b[1])
+
+
+def _towards(a: Point, b: Point, length: float) -> Point:
+    """The point `length` from a on the way to b."""
+    share = length / (_distance(a, b) or 1.0)
+    return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share)

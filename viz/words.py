@@ -1,0 +1,106 @@
+"""What the numbers say, in words. Read me fifth, after `route.py`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+
+from tinygrad_seq.viz.graph import Edge, Graph, Node
+
+BAR = 32  # characters
+
+
+def caption(graph: Graph) -> str:
+    """One or two sentences for below the picture."""
+    steps = graph.steps
+    time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
+    said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
+    said = said[0].upper() + said[1:]
+    return " ".join([said, *[_flow(name, norms) for name, norms in _named_states(graph).items() if len(norms) > 1]][:3])
+
+
+def alternative(graph: Graph) -> str:
+    """The picture in words, for those who cannot see it."""
+    kinds = sorted({edge.grad.status for edge in graph.edges if edge.grad is not None})
+    lines = [f"Computational graph over time. {caption(graph)}"]
+    for name, norms in _named_states(graph).items():
+        listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in norms.items())
+        lines.append(f"Gradient norm at {name}: {listed}.")
+    if not kinds:
+        lines.append("No backward pass has run.")
+    if "nonfinite" in kinds:
+        lines.append("Some gradients are not finite.")
+    return " ".join(lines)
+
+
+def strip(graph: Graph) -> str:
+    """For a terminal: a line for each step, with a bar for the gradient norm on a logarithmic scale."""
+    shown: dict[int, list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.t is not None and _is_state(node):
+            shown[node.t].append(node)
+    low, high = scale(graph)
+    lines = []
+    for t in graph.steps:
+        nodes = shown[t] or [n for n in graph.nodes if n.t == t][-1:]
+        parts = []
+        for node in nodes:
+            norm = node.grad.norm
+            bar = "█" * round(1 + (BAR - 1) * position(norm, low, high)) if norm else ""
+            parts.append(f"{_plain(node.label)} {bar} {said(node)}")
+        lines.append(f"t={t:<3} " + "  ".join(parts))
+    return "\n".join(lines)
+
+
+def said(node: Node | Edge) -> str:
+    """A gradient in words: its norm, or why there is none."""
+    grad = node.grad
+    if grad is None or grad.status == "none":
+        return "no gradient"
+    words = {"zero": "exactly 0", "nonfinite": "not finite", "masked": "0, beyond the row's length"}
+    return words.get(grad.status) or f"{grad.norm:.3g}"
+
+
+def scale(graph: Graph) -> tuple[float, float]:
+    """The smallest and the largest norm on the edges: the ends of the colour scale."""
+    norms = [edge.grad.norm for edge in graph.edges if edge.grad is not None and edge.grad.norm]
+    return (min(norms), max(norms)) if norms else (1.0, 1.0)
+
+
+def position(norm: float, low: float, high: float) -> float:
+    """Where on the logarithmic scale a norm stands, from 0 to 1."""
+    if high <= low:
+        return 1.0
+    share = (math.log10(norm) - math.log10(low)) / (math.log10(high) - math.log10(low))
+    return min(max(share, 0.0), 1.0)
+
+
+def _flow(name: str, norms: dict[int, float]) -> str:
+    """How the gradient norm at a state changes on its way back in time."""
+    first, last = min(norms), max(norms)
+    rate = (norms[first] / norms[last]) ** (1 / (last - first))
+    verb = "falls" if rate < 1 else "grows"
+    words = f"Going back in time, the gradient norm at {name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}, by a factor of {rate:.2f} per step"
+    lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]
+    return words + (f"; 95 % of it is lost by t = {max(lost)}." if lost else ".")
+
+
+def _named_states(graph: Graph) -> dict[str, dict[int, float]]:
+    """For each state the norm at each step where it is known and not zero."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.t is not None and _is_state(node) and node.grad.norm:
+            name = names.setdefault(node.slot, _plain(re.sub(r"<\w+>", "", node.label)))
+            found[name].setdefault(node.t, node.grad.norm)
+    return dict(found)
+
+
+def _is_state(node: Node) -> bool:
+    return node.carries
+
+
+def _plain(text: str) -> str:
+    """A label within a line: no line breaks, no control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -68,7 +68,7 @@ def main() -> None:
 
     tg.manual_seed(arguments.seed)
     hamlet = (HERE / "data" / "hamlet.txt").read_text(encoding="utf-8")
-    text = tg.data.Vocabulary(hamlet)
+    text = tg.data.Vocabulary.of(hamlet)
     tokens = text.encode(hamlet)
     held_out = len(tokens) // 10
     train, valid = tokens[:-held_out], tokens[-held_out:]

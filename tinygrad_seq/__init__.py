@@ -19,8 +19,15 @@ from tinygrad_seq import bptt, data, init, losses, optim, random
 from tinygrad_seq.checking import check_grads, check_tape
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.errors import (
-    AnomalyError, AutodiffError, FreedGraphError, GradientCheckError, NondeterministicError, OverwrittenError,
-    PullbackError, ShapeError, TapeError,
+    AnomalyError,
+    AutodiffError,
+    FreedGraphError,
+    GradientCheckError,
+    NondeterministicError,
+    OverwrittenError,
+    PullbackError,
+    ShapeError,
+    TapeError,
 )  # fmt: skip
 from tinygrad_seq.events import Event
 from tinygrad_seq.listing import Entry, Tape, record, tape

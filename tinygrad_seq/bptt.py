@@ -131,7 +131,8 @@ def _sum(a: Any, b: Any) -> Any:
     return a + b
 
 
-def _edges(node: Node) -> list[Edge]:
+def _edges(node: Node) -> list[Any]:
+    """The edges of a node; an output's leads to what its call's outputs share."""
     return [(node.bundle, None, ())] if isinstance(node, Output) else node.edges
 
 
@@ -140,7 +141,9 @@ def _edges(node: Node) -> list[Edge]:
 
 def _node(tensor: Tensor) -> Node:
     if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.node is None:
-        raise AutodiffError("the gradient was asked for of something that requires none: a constant, or a detached state")
+        raise AutodiffError(
+            "the gradient was asked for of something that requires none: a constant, or a detached state"
+        )
     return tensor.node
 
 

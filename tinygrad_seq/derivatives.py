@@ -21,7 +21,7 @@ from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import Pullback, primitive
 from tinygrad_seq.sweep import run, seed
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output, current, next_serial, setting
-from tinygrad_seq.tensor import Tensor, as_array
+from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
 
@@ -61,7 +61,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         result, aux = trial.result if has_aux else (trial.result, None)
         result = result if isinstance(result, Tensor) else Tensor(as_array(result))
         if result.size != 1:
-            raise AutodiffError(f"grad needs a function with one value, not of shape {result.shape}; reduce it, or use jacobian or vjp")
+            raise AutodiffError(
+                f"grad needs a function with one value, not of shape {result.shape}; reduce it, or use jacobian or vjp"
+            )
         found = trial.pull([result], [seed(result, None)])
         value = trial.given_out(result)
         return ((value, aux) if has_aux else value), (found[0] if isinstance(argnums, int) else found)
@@ -104,18 +106,22 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         primals: the arguments.
         tangents: of the same structure and shapes.
     """
-    if len(primals) != len(tangents) or [np.shape(as_array(x)) for x in leaves(primals)] != [np.shape(as_array(v)) for v in leaves(tangents)]:
+    if len(primals) != len(tangents) or [np.shape(as_array(x)) for x in leaves(primals)] != [
+        np.shape(as_array(v)) for v in leaves(tangents)
+    ]:
         raise AutodiffError("tangents must have the structure and the shapes of the primals")
     trial = Trial(f, tuple(primals), {}, range(len(primals)))
     results = [leaf if isinstance(leaf, Tensor) else Tensor(as_array(leaf)) for leaf in leaves(trial.result)]
-    generator = np.random.default_rng(0)  # any u will do but one with zeros, which the sweep would take for "no gradient"
+    generator = np.random.default_rng(
+        0
+    )  # any u will do but one with zeros, which the sweep would take for "no gradient"
     probes = [_variable(np.asarray(generator.uniform(0.5, 1.5, y.shape)).astype(y.dtype)) for y in results]
     with setting(grad=True):
         pulled = leaves(trial.pull(results, probes, True))
     taped = trial.taped or any(isinstance(v, Tensor) and v.requires_grad for v in leaves(tangents))
     seeds = {g.node: seed(g, v, taped) for g, v in zip(pulled, leaves(tangents)) if g.requires_grad}
-    found = run(seeds, {u.node for u in probes}, taped).results if seeds else {}
-    moved = [_result(found.get(u.node), u) for u in probes]
+    found = run(seeds, {node_of(u) for u in probes}, taped).results if seeds else {}
+    moved = [_result(found.get(node_of(u)), u) for u in probes]
     return rebuilt(trial.result, map(trial.given_out, results)), rebuilt(trial.result, moved)
 
 
@@ -133,7 +139,9 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
             rows.append(leaves(trial.pull([y], [row])[0]))
         argument = leaves(args[argnums])
         if not rows:
-            return rebuilt(args[argnums], [Tensor(np.zeros((*y.shape, *np.shape(as_array(x))), y.dtype)) for x in argument])
+            return rebuilt(
+                args[argnums], [Tensor(np.zeros((*y.shape, *np.shape(as_array(x))), y.dtype)) for x in argument]
+            )
         stacked: list[Any] = [np.stack(list(column)) for column in zip(*rows)]
         return rebuilt(args[argnums], [s.reshape((*y.shape, *s.shape[1:])) for s in stacked])
 
@@ -168,8 +176,12 @@ class Trial:
         with setting(grad=True):
             self.result = f(*[replaced.get(i, argument) for i, argument in enumerate(args)], **kwargs)
         ours = {variable.node for variables in self._variables for variable in variables}
-        self.taped = any(isinstance(leaf, Tensor) and leaf.requires_grad for argument in self._arguments for leaf in leaves(argument))
-        self.taped = self.taped or _depends_on_variables([y for y in leaves(self.result) if isinstance(y, Tensor)], ours)
+        self.taped = any(
+            isinstance(leaf, Tensor) and leaf.requires_grad for argument in self._arguments for leaf in leaves(argument)
+        )
+        self.taped = self.taped or _depends_on_variables(
+            [y for y in leaves(self.result) if isinstance(y, Tensor)], ours
+        )
 
     def pull(self, results: Sequence[Tensor], cotangents: Sequence[Any], taped: bool | None = None) -> list[Any]:
         """The cotangents of the arguments, each of its argument's structure; zero where nothing depends on one."""
@@ -178,10 +190,11 @@ class Trial:
         for y, g in zip(results, cotangents):
             if y.requires_grad:
                 seeds[y.node] = seeds[y.node] + g if y.node in seeds else g
-        targets = {variable.node for variables in self._variables for variable in variables}
+        targets = {node_of(variable) for variables in self._variables for variable in variables}
         found = run(seeds, targets, taped).results if seeds else {}
         return [
-            rebuilt(argument, [_result(found.get(v.node), v) for v in variables]) for argument, variables in zip(self._arguments, self._variables)
+            rebuilt(argument, [_result(found.get(node_of(v)), v) for v in variables])
+            for argument, variables in zip(self._arguments, self._variables)
         ]
 
     def given_out(self, result: Tensor) -> Tensor:
@@ -223,7 +236,7 @@ class Replay:
     """A call that can be made again: what a checkpoint saves in place of the call's values."""
 
     def __init__(self, f: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._call = lambda: f(*args, **kwargs)
+        self._call: Callable[[], Any] = lambda: f(*args, **kwargs)
         self._started = next_serial()
         self._draws = random.get_state()
         self._scope = current().scope
@@ -237,7 +250,7 @@ class Replay:
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
         bundle = Bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
-        for i, y in enumerate(results):
+        for y in results:
             if isinstance(y, Tensor):
                 bundle.outputs.append((y.shape, y.dtype))
                 node = Output(bundle, len(bundle.outputs) - 1, y.shape, y.dtype)
@@ -259,12 +272,13 @@ class Replay:
     def _run_again(self, g: Any) -> dict[Node, Any]:
         taped = current().grad
         self._refuse_overwritten()
-        with random.replaying(self._draws), setting(grad=True, scope=self._scope), np.errstate(**_USUAL):
+        with random.replaying(self._draws), setting(grad=True, scope=self._scope):
             results = leaves(self._call())
         if not _agree([_fingerprint(y) for y in results], self._facts):
             raise NondeterministicError(
-                f"a checkpointed function{self._scope.place} gave another result when the backward pass ran it again: it must not depend "
-                "on anything that changes in between; draw random numbers from tinygrad_seq's generator, whose state is replayed"
+                f"a checkpointed function{self._scope.place} gave another result when the backward pass ran it again: "
+                "it must not depend on anything that changes in between. Draw random numbers from "
+                "tg.random.generator(), whose state is replayed"
             )
         seeds: dict[Any, Any] = {}
         for y, part in zip([y for y in results if isinstance(y, Tensor)], g):
@@ -276,8 +290,8 @@ class Replay:
         for node in self._outside:
             if isinstance(node, Leaf) and node.overwritten > self._started:
                 raise OverwrittenError(
-                    f"{node.describe()} was overwritten after a checkpointed function{self._scope.place} had used it, and the backward "
-                    "pass must run that function again: call backward() before the optimiser's step()"
+                    f"{node.describe()} was overwritten after a checkpointed function{self._scope.place} had used it, "
+                    "and the backward pass must run that function again: call backward() before the optimiser's step()"
                 )
 
 
@@ -328,14 +342,14 @@ def rebuilt(tree: Any, values: Any) -> Any:
 
 variable = primitive(lambda x: x, vjp=dict(x=lambda g: g), name="variable", samples=unary())
 
-_USUAL = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
 
 def _variable(leaf: Any) -> Tensor:
     """A tensor in place of an argument: a new leaf, or, for one that is on a tape already, a copy of it on that tape."""
     array = as_array(leaf)
     if array.dtype.kind != "f":
-        raise TypeError(f"only floating arguments can be differentiated by, not {array.dtype}; convert it, or leave it out of argnums")
+        raise TypeError(
+            f"only floating arguments can be differentiated by, not {array.dtype}; convert it, or leave it out of argnums"
+        )
     if isinstance(leaf, Tensor) and leaf.requires_grad:
         with setting(grad=True):
             copied: Tensor = variable(leaf)

@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.primitive import Pullback
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of
-from tinygrad_seq.tape import Bundle, Node, Output, current, setting
+from tinygrad_seq.tape import Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def events(recording: Recording, loss: Tensor, gradient: Any, through_cuts: bool) -> Iterator[Event]:
     """The sweep from `loss` as events, lazily. Between two events nothing of ours is switched."""
     if loss.node is None or not (loss.requires_grad or through_cuts):
-        raise AutodiffError(f"a sweep from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient")
+        raise AutodiffError(
+            f"a sweep from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient"
+        )
     sweep = Sweep({loss.node: seed(loss, gradient)}, careful=True, through_cuts=through_cuts)
     steps = iter(sweep)
 
@@ -75,7 +77,11 @@ class Event:
     @property
     def terms(self) -> list[tuple[int, Any]]:
         """For each input, its index and what flows to it from here: a part of its cotangent, of its shape."""
-        return [(self._recording.index[edge[0]], term_of(self._node, self._given, edge)) for edge in self._edges if edge[0] in self._recording.index]
+        return [
+            (self._recording.index[edge[0]], term_of(self._node, self._given, edge))
+            for edge in self._edges
+            if edge[0] in self._recording.index
+        ]
 
     @property
     def _given(self) -> Any:
@@ -84,7 +90,11 @@ class Event:
     @property
     def lines(self) -> list[str]:
         """For each input, what is added to its cotangent: `d h<2> += d z<3> @ W_h.T`."""
-        return [f"d {self._label(edge[0])} += {self._expression(edge[1], edge[2])}" for edge in self._edges if edge[0] in self._recording.index]
+        return [
+            f"d {self._label(edge[0])} += {self._expression(edge[1], edge[2])}"
+            for edge in self._edges
+            if edge[0] in self._recording.index
+        ]
 
     def __str__(self) -> str:
         return "\n".join(self.lines) or f"d {self.entry.label}"
@@ -113,7 +123,9 @@ class Event:
             result = None
         if isinstance(result, Written):
             return result.text
-        names = [part.text for part in (g if isinstance(g, list) else [g])] + [v.text for v in given if isinstance(v, Written)]
+        names = [part.text for part in (g if isinstance(g, list) else [g])] + [
+            v.text for v in given if isinstance(v, Written)
+        ]
         return f"pullback of {pullback.op}({', '.join(names)})"
 
     def _recording_label(self, index: int) -> str:
@@ -126,20 +138,25 @@ class Event:
             return value
         if source == Pullback.ALL_INPUTS:
             return tuple(self._written(part, i) for i, part in enumerate(value))
-        label = self.entry.label if source == Pullback.OUTPUT else self._recording_label(self._recording.inputs[self.index][source])
+        label = (
+            self.entry.label
+            if source == Pullback.OUTPUT
+            else self._recording_label(self._recording.inputs[self.index][source])
+        )
         return Written(value, label)
 
 
 # ---- values that write down what is done with them --------------------------------------------------------------------
 
 _INFIX = {
-    np.add: ("+", 1), np.subtract: ("-", 1), np.multiply: ("*", 2), np.divide: ("/", 2), np.matmul: ("@", 2), np.power: ("**", 4),
-    np.equal: ("==", 0), np.not_equal: ("!=", 0), np.less: ("<", 0), np.less_equal: ("<=", 0), np.greater: (">", 0), np.greater_equal: (">=", 0),
+    np.equal: ("==", 0), np.not_equal: ("!=", 0), np.less: ("<", 0), np.greater: (">", 0),
+    np.less_equal: ("<=", 0), np.greater_equal: (">=", 0), np.add: ("+", 1), np.subtract: ("-", 1),
+    np.multiply: ("*", 2), np.divide: ("/", 2), np.matmul: ("@", 2), np.power: ("**", 4),
 }  # fmt: skip
 _UNARY, _ATOM = 3, 9
 
 
-class Written(NDArrayOperatorsMixin):  # type: ignore[misc]
+class Written(NDArrayOperatorsMixin):
     """A value with the text of the expression that gave it, and how tightly that expression binds."""
 
     def __init__(self, value: Any, text: str, binds: int = _ATOM) -> None:
@@ -169,7 +186,9 @@ class Written(NDArrayOperatorsMixin):  # type: ignore[misc]
             return Written(found, f"{_inside(self, _ATOM)}.{name}")
         if not callable(found):
             return found
-        return lambda *args, **kwargs: Written(found(*map(_bare, args), **kwargs), f"{_inside(self, _ATOM)}.{name}({_listed(args, kwargs)})")
+        return lambda *args, **kwargs: Written(
+            found(*map(_bare, args), **kwargs), f"{_inside(self, _ATOM)}.{name}({_listed(args, kwargs)})"
+        )
 
     def __getitem__(self, index: Any) -> Written:
         return Written(self.value[_bare(index)], f"{_inside(self, _ATOM)}[{_text(index)}]")

@@ -110,7 +110,11 @@ class Tape:
         return (Entry(self._recording, i) for i in self.indices)
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, Tensor) and value.node is not None and self._recording.index.get(value.node) in self.indices
+        return (
+            isinstance(value, Tensor)
+            and value.node is not None
+            and self._recording.index.get(value.node) in self.indices
+        )
 
     def at(self, t: int | None) -> Tape:
         """The entries of step t (None: those outside of time)."""
@@ -143,7 +147,9 @@ class Tape:
         return table(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>" for entry in self)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>" for entry in self
+        )
         return f"<table><tr>{''.join(f'<th>{title}</th>' for title in TITLES)}</tr>{rows}</table>"
 
 
@@ -164,7 +170,7 @@ class Entry:
     @property
     def op(self) -> str:
         """Name of the primitive, or "leaf" or "constant"."""
-        return self.node.op
+        return str(self.node.op)
 
     @property
     def name(self) -> str | None:
@@ -182,7 +188,7 @@ class Entry:
     @property
     def scope(self) -> str:
         """The parts of the scope, joined by slashes; "" outside of all scopes."""
-        return self.node.scope.path
+        return str(self.node.scope.path)
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -227,12 +233,14 @@ class Entry:
     @property
     def value(self) -> np.ndarray[Any, Any] | None:
         """The value, or None where nobody kept it."""
-        return self._recording.value_of(self.index)
+        value: np.ndarray[Any, Any] | None = self._recording.value_of(self.index)
+        return value
 
     @property
     def grad(self) -> np.ndarray[Any, Any] | None:
         """The cotangent that backward passes brought here, added up, or None where none was computed."""
-        return self._recording.cotangents.get(self.index)
+        grad: np.ndarray[Any, Any] | None = self._recording.cotangents.get(self.index)
+        return grad
 
     @property
     def source(self) -> str | None:
@@ -249,7 +257,8 @@ class Entry:
         return name in (self.op, self.name) or self.node.scope.is_called(name)
 
     def __repr__(self) -> str:
-        return f"<Entry {self.index}: {self.label} = {self.op}({', '.join(Entry(self._recording, i).label for i in self.inputs)}) {self.shape}>"
+        inputs = ", ".join(Entry(self._recording, i).label for i in self.inputs)
+        return f"<Entry {self.index}: {self.label} = {self.op}({inputs}) {self.shape}>"
 
 
 class Recording:
@@ -293,7 +302,13 @@ class Recording:
         if isinstance(node, Output) and node.bundle in self.index:
             inputs = self.inputs[self.index[node.bundle]]
         else:
-            inputs = tuple([self._input(node.scope, value, operands[i : i + 1]) for i, value in enumerate(node.inputs) if value is not None])
+            inputs = tuple(
+                [
+                    self._input(node.scope, value, operands[i : i + 1])
+                    for i, value in enumerate(node.inputs)
+                    if value is not None
+                ]
+            )
         i = self.index[node] = len(self.nodes)
         owner = node
         if isinstance(node, Output):
@@ -314,7 +329,9 @@ class Recording:
             i = self.enter(value)
             kept = operand[0] if operand else value.handle()
             if kept is not None:
-                self.values[i] = np.array(kept.data if isinstance(kept, Tensor) else kept)  # an optimiser may overwrite it
+                self.values[i] = np.array(
+                    kept.data if isinstance(kept, Tensor) else kept
+                )  # an optimiser may overwrite it
             return i
         return self.enter(value)
 
@@ -329,10 +346,21 @@ class Recording:
     def look_for_values(self) -> None:
         """Find the values that the pullbacks save."""
         for node in [*self.index]:
-            for i, pullback, pick in node.routes or ():
+            for _, pullback, pick in node.routes or ():
                 for value, source in zip(pick(node.saved), pullback.sources):
-                    owner = node if source == pullback.OUTPUT else node.inputs[source] if source is not None and source >= 0 else None
-                    if owner is not None and not isinstance(owner, Bundle) and owner in self.index and isinstance(value, (np.ndarray, np.generic)):
+                    owner = (
+                        node
+                        if source == pullback.OUTPUT
+                        else node.inputs[source]
+                        if source is not None and source >= 0
+                        else None
+                    )
+                    if (
+                        owner is not None
+                        and not isinstance(owner, Bundle)
+                        and owner in self.index
+                        and isinstance(value, (np.ndarray, np.generic))
+                    ):
                         self.values.setdefault(self.index[owner], np.asarray(value))
 
     @property
@@ -371,7 +399,16 @@ def cells(entry: Entry) -> tuple[str, ...]:
     step = "" if entry.t is None else str(entry.t)
     saved = f"{entry.saved_bytes:,}" if entry.saved_bytes else ""
     shape = "×".join(map(str, entry.shape)) or "·"
-    return (str(entry.index), step, entry.scope, entry.label if entry.label[0] != "%" else "", entry.op, inputs, shape, saved)
+    return (
+        str(entry.index),
+        step,
+        entry.scope,
+        entry.label if entry.label[0] != "%" else "",
+        entry.op,
+        inputs,
+        shape,
+        saved,
+    )
 
 
 def table(entries: Iterable[Entry]) -> str:
@@ -379,7 +416,10 @@ def table(entries: Iterable[Entry]) -> str:
     rows = [TITLES, *map(cells, entries)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(TITLES))]
     right = {0, 1, len(TITLES) - 1}
-    lines = ("  ".join(c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip() for row in rows)
+    lines = (
+        "  ".join(c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
+        for row in rows
+    )
     return "\n".join(lines)
 
 

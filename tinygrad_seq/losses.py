@@ -117,7 +117,7 @@ def mse(prediction: Any, target: Any, mask: Any = None, *, reduction: str = "mea
     _same_shape(prediction, target, "prediction", "target")
     elements = _mask(mask, prediction.shape, leading=True)
     with scope("loss"):
-        error = _counting(prediction, elements) - _counting(target.astype(prediction.dtype), elements)
+        error = _counting(prediction, elements) - _counting(target, elements).astype(prediction.dtype)
         return _reduced(error * error, elements, None, reduction)
 
 
@@ -148,8 +148,7 @@ def binary_cross_entropy(probabilities: Any, targets: Any, mask: Any = None, *, 
         p = _counting(p, elements)
         log_p = _log(np.log, p, p.data > 0, instead=1)
         log_rest = _log(lambda p: np.log1p(-p), p, p.data < 1, instead=0)  # log(1 - p)
-        losses = -(y * log_p + (1 - y) * log_rest)
-        return _reduced(_counting(losses, elements), elements, None, reduction)
+        return _reduced(-(y * log_p + (1 - y) * log_rest), elements, None, reduction)  # 0 where p = y = 0
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, mask: Any = None, *, reduction: str = "mean") -> Tensor:
@@ -196,7 +195,7 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
         if ignore_index is not None:
             raise TypeError("ignore_index is for class indices; with probabilities as targets, say what counts by mask")
         probabilities = targets if isinstance(targets, Tensor) else Tensor(given)
-        return Truth(None, _counting(probabilities.astype(scores.dtype), rows), rows)
+        return Truth(None, _counting(probabilities, rows).astype(scores.dtype), rows)
     if given.dtype.kind not in "iu":
         raise TypeError(
             f"class indices are integers of shape {shape}, and probabilities floating of shape {scores.shape}; "
@@ -222,7 +221,7 @@ def _binary(prediction: Any, targets: Any, mask: Any, name: str) -> tuple[Tensor
     _same_shape(made, given, name, "targets")
     elements = _mask(mask, made.shape, leading=True)
     _refuse_outside_of_unit(given.data, elements, "target")
-    return made, _counting(given.astype(made.dtype), elements), elements
+    return made, _counting(given, elements).astype(made.dtype), elements
 
 
 def _mask(mask: Any, shape: tuple[int, ...], leading: bool = False) -> Array | None:

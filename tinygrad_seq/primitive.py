@@ -7,8 +7,8 @@ A declaration reads
 and says: the forward is `np.tanh`; it has one input, x; if g is the cotangent of the result y, then the cotangent of
 x is g * (1 - y * y). Such a rule is a *pullback*. It names what it needs, and what it names is what the tape saves:
 
-    g               the cotangent of the output (a tuple, if the primitive has several outputs)
-    y               the output (likewise)
+    g               the cotangent of the output (a list, if the primitive has several outputs)
+    y               the output (a tuple, likewise)
     a, b, ...       an input, by its name: the keys of `vjp`, in the order of the call
     a_shape         the shape of an input, which costs no memory
     axis, ...       a parameter, by its name in the forward's signature
@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from operator import itemgetter
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,11 +37,8 @@ from tinygrad_seq.tape import Bundle, Context, Node, Output, Route, Scope, Watch
 from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of
 
 Rule = Callable[..., Any]
-Params = dict[str, Any]
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
 Plan = tuple[Taker, tuple[Route, ...]]
-
-MISSING = object()
 
 registry: dict[str, Primitive] = {}  # the engine's own, by name: the tests go through it
 
@@ -50,7 +47,7 @@ class Sample(NamedTuple):
     """A call on which the tests check a primitive: `inputs(rng)` draws the inputs, `params` are its parameters."""
 
     inputs: Callable[[np.random.Generator], tuple[Any, ...]]
-    params: dict[str, Any] = {}
+    params: Mapping[str, Any] = MappingProxyType({})
 
 
 def primitive(
@@ -91,15 +88,19 @@ def primitive(
         >>> tg.grad(cube)(np.array(2.0))
         Tensor(12., dtype=float64)
     """
-    arguments = (forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, samples, numpy)
     starred = next(iter(vjp)).startswith("*")
-    made = (Primitive if starred else {1: Unary, 2: Binary}.get(len(vjp), Primitive))(*arguments)
-    owner = getattr(forward, "__module__", None) or "numpy"  # ufuncs have no module
-    if sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq."):
-        registry[made.name] = made
-    numpy = numpy or (forward if isinstance(forward, np.ufunc) or owner.startswith("numpy") else None)
+    kind = Primitive if starred else {1: Unary, 2: Binary}.get(len(vjp), Primitive)
+    made = kind(
+        forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, samples
+    )
+    module = getattr(forward, "__module__", None) or "numpy"  # ufuncs have no module
+    if numpy is None and (isinstance(forward, np.ufunc) or module.partition(".")[0] == "numpy"):
+        numpy = forward
     if numpy is not None:
         implements[numpy] = made
+        made.__doc__ = made.__doc__ or numpy.__doc__
+    if sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq."):
+        registry[made.name] = made
     return made
 
 
@@ -121,7 +122,6 @@ class Primitive:
         cut: bool,
         together: dict[str, Rule],
         samples: Sequence[Sample],
-        numpy: Callable[..., Any] | None,
     ) -> None:
         self.forward = forward
         self.vjp = vjp
@@ -130,20 +130,21 @@ class Primitive:
         self.elementwise = elementwise
         self.moves = moves
         self.several = several
+        self.cut = cut
         self.together = together
         self.samples = samples
-        self.starred = len(vjp) == 1 and next(iter(vjp)).startswith("*")
+        self.starred = next(iter(vjp)).startswith("*")
         self.inputs = tuple(key.lstrip("*") for key in vjp)
-        self.cut = cut
         self.differentiable = not cut and any(rule is not None for rule in vjp.values())
-        self.defaults = _parameters(forward, 0 if self.starred else len(vjp))
-        named = {name for rule in vjp.values() if rule for name in names_of(rule)}
-        self.shaped = tuple(i for i, key in enumerate(self.inputs) if f"{key}_shape" in named)  # whose shapes are wanted
-        self.by_name = 0 if isinstance(forward, np.ufunc) else sum(p.kind is p.KEYWORD_ONLY for p in inspect.signature(forward).parameters.values())
+        self.defaults, self.by_name = _parameters(forward, 0 if self.starred else len(vjp))
+        asked = {name for rule in vjp.values() if rule for name in names_of(rule)}
+        self.shaped = tuple(
+            i for i, key in enumerate(self.inputs) if f"{key}_shape" in asked
+        )  # whose shapes are wanted
         self.rich = bool(self.defaults or self.shaped or self.starred)  # pullbacks may name more than inputs and output
         self._pullbacks = [None if rule is None else Pullback(self, key, rule) for key, rule in vjp.items()]
         self._plans: dict[int, Plan] = {}
-        self.__doc__ = forward.__doc__ or getattr(numpy, "__doc__", None)
+        self.__doc__ = forward.__doc__
         self.__wrapped__ = forward  # so that help and inspect.signature show the forward's own signature
 
     def __repr__(self) -> str:
@@ -151,101 +152,109 @@ class Primitive:
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor, or a tuple of them if it is `several`."""
-        if len(operands) != len(self.inputs) or params and not params.keys() <= self.defaults.keys():
+        if len(operands) != len(self.inputs) or not params.keys() <= self.defaults.keys():
             operands, params = self._bind(operands, params)
-        arrays: list[Any] = []
-        inputs: list[Any] = []  # their nodes, as far as there are any
+        arrays = [operand.data if isinstance(operand, Tensor) else as_operand(operand) for operand in operands]
         live = 0  # a bit for each input that needs a gradient
-        bit = 1
-        for operand in operands:
-            if isinstance(operand, Tensor):
-                arrays.append(operand.data)
-                node = operand.node
-                inputs.append(node)
-                if node is not None and node.requires_grad:
-                    live |= bit
-            else:
-                arrays.append(as_operand(operand))
-                inputs.append(None)
-            bit <<= 1
+        for i, operand in enumerate(operands):
+            if isinstance(operand, Tensor) and operand.requires_grad:
+                live |= 1 << i
         try:
-            y = self.forward(*arrays, **params) if params else self.forward(*arrays)
+            y = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, arrays) from error
-        return self._result(current(), operands, inputs, arrays, params, y, live)
+        return self._result(current(), operands, arrays, params, y, live)
 
-    def _result(self, context: Context, operands: Any, inputs: Any, arrays: list[Any], params: Params, y: Any, live: int) -> Any:
+    def _result(
+        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, live: int
+    ) -> Any:
         """The result as a tensor: on the tape, if an input that needs a gradient is; else bare."""
         if context.observed:
-            return self._observed(context, operands, inputs, arrays, params, y, live)
+            return self._observed(context, operands, arrays, params, y, live)
         if live and context.grad and self.differentiable:
-            return self._write(context, operands, inputs, arrays, params, y, live, True)
+            return self._written(context, operands, arrays, params, y, live, True)
         return tuple(map(Tensor, y)) if self.several else Tensor(y)
 
-    def _write(
-        self, context: Context, operands: Any, inputs: Any, arrays: list[Any], params: Params, y: Any, routed: int, live: bool
+    def _observed(
+        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, live: int
     ) -> Any:
-        """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
-        if None in inputs:
-            inputs = [node_of(operand) for operand in operands]
-        keep, routes = self._plans.get(routed) or self._plan(routed)
-        saved = keep(self._values(arrays, params, y))
-        if self.several:
-            return _outputs(Bundle(self.name, inputs, params, routes, saved, context.scope, live), y)
-        if type(y) is not np.ndarray:
-            y = np.asarray(y)  # NumPy gives scalars for 0-d results
-        dtype = y.dtype
-        return Tensor(y, Node(self.name, inputs, params, routes, saved, y.shape, dtype, context.scope, live and dtype.kind == "f"))
-
-    def _plan(self, routed: int) -> Plan:
-        """What to keep of a call in which these inputs want a cotangent, and the routes back to them."""
-        numbers = [i for i in range(routed.bit_length()) if routed >> i & 1]
-        pulled = [(i, pullback) for i in numbers if (pullback := self.pullback(i)) is not None]
-        kept = sorted({place for _, pullback in pulled for place in pullback.places})
-        routes = tuple([(i, pullback, _taker([kept.index(place) for place in pullback.places])) for i, pullback in pulled])
-        if self.starred:  # any number of inputs: too many plans to remember
-            return _taker(kept), routes
-        self._plans[routed] = _taker(kept), routes
-        return self._plans[routed]
-
-    def pullback(self, i: int) -> Pullback | None:
-        """The pullback for input number i, or None if there is no derivative."""
-        first = self._pullbacks[0]
-        while self.starred and first is not None and len(self._pullbacks) <= i + 1:  # number 0 stands at 1
-            self._pullbacks.append(first.at(len(self._pullbacks) - 1))
-        return self._pullbacks[i + self.starred]
-
-    def _values(self, arrays: list[Any], params: dict[str, Any], y: Any) -> list[Any]:
-        """All that a pullback may name, in the order that `Pullback` counts on."""
-        if self.starred:
-            shapes = tuple([np.shape(array) for array in arrays])
-            return [tuple(arrays), y, *[params.get(key, default) for key, default in self.defaults.items()], shapes]
-        values = [*arrays, y]
-        for key, default in self.defaults.items():
-            values.append(params.get(key, default))
-        for i in self.shaped:
-            array = arrays[i]
-            values.append(array.shape if type(array) is np.ndarray else np.shape(array))
-        return values
-
-    def _observed(self, context: Context, operands: Any, inputs: Any, arrays: list[Any], params: Params, y: Any, live: int) -> Any:
         """Under `record` or `detect_anomaly`: write every operation down, with the line of the user's call."""
         source = user_line()
         if context.tape is None:
             routed = live
         else:  # on a recording the way back is kept even where no gradient is required
             routed = sum(1 << i for i, operand in enumerate(operands) if isinstance(operand, (Tensor, np.ndarray)))
-        result = self._write(context, operands, inputs, arrays, params, y, routed, bool(live) and context.grad and self.differentiable)
+        result = self._written(
+            context, operands, arrays, params, y, routed, bool(live) and context.grad and self.differentiable
+        )
         outputs = result if self.several else (result,)
         for output in outputs:
             for node in (output.node, *output.node.parents) if isinstance(output.node, Output) else (output.node,):
                 node.watch = node.watch or Watch()
                 node.watch.source = source
         if context.anomaly:
-            refuse_nonfinite(self.name, context.scope, source, arrays[: len(operands)], outputs)  # behind them may be the result
+            refuse_nonfinite(self.name, context.scope, source, arrays, outputs)
         if context.tape is not None:
             context.tape.write(outputs, operands, source)
         return result
+
+    def _written(
+        self,
+        context: Context,
+        operands: Sequence[Any],
+        arrays: list[Any],
+        params: dict[str, Any],
+        y: Any,
+        routed: int,
+        live: bool,
+    ) -> Any:
+        """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
+        keep, routes = self._plans.get(routed) or self._plan(routed)
+        inputs = [node_of(operand) for operand in operands]
+        saved = keep(self._values(arrays, params, y))
+        if self.several:
+            return _outputs(Bundle(self.name, inputs, params, routes, saved, context.scope, live), y)
+        y = np.asarray(y)  # NumPy gives scalars for 0-d results
+        return Tensor(
+            y,
+            Node(
+                self.name, inputs, params, routes, saved, y.shape, y.dtype, context.scope, live and y.dtype.kind == "f"
+            ),
+        )
+
+    # ---- what is saved, and the way back --------------------------------------------------------------------------
+
+    def _plan(self, routed: int) -> Plan:
+        """What to keep of a call in which these inputs want a cotangent, and the routes back to them."""
+        numbers = [i for i in range(routed.bit_length()) if routed >> i & 1]
+        pulled = [(i, pullback) for i in numbers if (pullback := self.pullback(i)) is not None]
+        kept = sorted({place for _, pullback in pulled for place in pullback.places})
+        routes = tuple(
+            [(i, pullback, _taker([kept.index(place) for place in pullback.places])) for i, pullback in pulled]
+        )
+        if not self.starred:  # else any number of inputs: too many plans to remember
+            self._plans[routed] = _taker(kept), routes
+        return _taker(kept), routes
+
+    def pullback(self, i: int) -> Pullback | None:
+        """The pullback for input number i, or None if there is no derivative."""
+        first = self._pullbacks[0]
+        if not self.starred or first is None:
+            return self._pullbacks[0 if self.starred else i]
+        while len(self._pullbacks) <= i + 1:  # the one for input 0 stands at 1, behind the common one
+            self._pullbacks.append(first.at(len(self._pullbacks) - 1))
+        return self._pullbacks[i + 1]
+
+    def _values(self, arrays: Sequence[Any], params: dict[str, Any], y: Any) -> Sequence[Any]:
+        """All that a pullback may name, in the order that `Pullback` counts on."""
+        if not self.rich:
+            return (*arrays, y)
+        given = (
+            [params.get(key, default) for key, default in self.defaults.items()] if params else self.defaults.values()
+        )
+        if self.starred:
+            return (tuple(arrays), y, *given, tuple([np.shape(array) for array in arrays]))
+        return (*arrays, y, *given, *[np.shape(arrays[i]) for i in self.shaped])
 
     def _bind(self, operands: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort a call into inputs and parameters: inputs may come by name, parameters by position, as in NumPy."""
@@ -253,24 +262,32 @@ class Primitive:
             return operands, params
         names = (*self.inputs, *self.defaults)
         if self.starred or len(operands) > len(names) - self.by_name:
-            raise TypeError(f"{self.name} takes ({', '.join(names)}), got {len(operands)} values and {', '.join(params) or 'no names'}")
+            raise TypeError(
+                f"{self.name} takes ({', '.join(names)}), got {len(operands)} values and {', '.join(params) or 'no names'}"
+            )
         given = {**dict(zip(names, operands)), **params}
         unknown = sorted(given.keys() - set(names))
         missing = [key for key in self.inputs if key not in given]
         if unknown or missing or len(given) != len(operands) + len(params):
-            problem = f"has no parameter {unknown[0]!r}" if unknown else f"needs {missing[0]!r}" if missing else "got a value twice"
+            problem = (
+                f"has no parameter {unknown[0]!r}"
+                if unknown
+                else f"needs {missing[0]!r}"
+                if missing
+                else "got a value twice"
+            )
             raise TypeError(f"{self.name} {problem}; it takes ({', '.join(names)})")
         return tuple([given[key] for key in self.inputs]), {key: given[key] for key in self.defaults if key in given}
 
 
-# Nearly all calls are of one or two inputs. For these the steps of `Primitive.__call__` are written out without its
-# loops, which takes a quarter off what a small operation costs.
+# Nearly all calls are of one or two inputs. For these the steps of `Primitive.__call__` and what it calls are written
+# out in one piece, without loops, which takes a third off what a small operation costs.
 
 
 class Unary(Primitive):
     """A primitive of one input."""
 
-    def __call__(self, x: Any, *more: Any, **params: Any) -> Any:  # type: ignore[override]
+    def __call__(self, x: Any, *more: Any, **params: Any) -> Any:
         """Apply the primitive to a tensor, an array or a number; gives a Tensor, or a tuple of them if it is `several`."""
         if more or (params and not params.keys() <= self.defaults.keys()):
             return super().__call__(x, *more, **params)
@@ -285,24 +302,29 @@ class Unary(Primitive):
             raise explained(error, self.name, [array]) from error
         context = current()
         if not live or context.observed or not context.grad or not self.differentiable:
-            return self._result(context, (x,), [node], [array], params, y, int(live))
+            return self._result(context, (x,), [array], params, y, int(live))
         keep, routes = self._plans.get(1) or self._plan(1)
-        saved = keep(self._values([array], params, y) if self.rich else (array, y))
+        saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
             return _outputs(Bundle(self.name, (node,), params, routes, saved, context.scope, True), y)
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
-        return Tensor(y, Node(self.name, (node,), params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f"))
+        return Tensor(
+            y, Node(self.name, (node,), params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+        )
+
+
+_MISSING = object()
 
 
 class Binary(Primitive):
     """A primitive of two inputs."""
 
-    def __call__(self, a: Any, b: Any = MISSING, *more: Any, **params: Any) -> Any:  # type: ignore[override]
+    def __call__(self, a: Any, b: Any = _MISSING, *more: Any, **params: Any) -> Any:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor."""
-        if more or params or b is MISSING or self.several:
-            return super().__call__(a, *(() if b is MISSING else (b,)), *more, **params)
+        if more or params or b is _MISSING or self.several:
+            return super().__call__(a, *(() if b is _MISSING else (b,)), *more, **params)
         if isinstance(a, Tensor):
             first, left = a.data, a.node
             live = 1 if left is not None and left.requires_grad else 0
@@ -320,14 +342,16 @@ class Binary(Primitive):
             raise explained(error, self.name, [first, second]) from error
         context = current()
         if not live or context.observed or not context.grad or not self.differentiable:
-            return self._result(context, (a, b), [left, right], [first, second], params, y, live)
+            return self._result(context, (a, b), [first, second], params, y, live)
         keep, routes = self._plans.get(live) or self._plan(live)
-        saved = keep(self._values([first, second], params, y) if self.rich else (first, second, y))
+        saved = keep(self._values((first, second), params, y) if self.rich else (first, second, y))
+        inputs = (node_of(a) if left is None else left, node_of(b) if right is None else right)
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
-        inputs = (node_of(a) if left is None else left, node_of(b) if right is None else right)
-        return Tensor(y, Node(self.name, inputs, params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f"))
+        return Tensor(
+            y, Node(self.name, inputs, params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+        )
 
 
 class Pullback:
@@ -345,20 +369,31 @@ class Pullback:
     OUTPUT = -1
     ALL_INPUTS = -2
 
-    def __init__(self, owner: Primitive, key: str, function: Rule) -> None:
+    function: Rule
+    rule: Rule
+    together: Rule | None
+
+    def __init__(self, owner: Primitive, key: str, rule: Rule) -> None:
         self.op = owner.name
         self.argument = key
-        self.rule = self.function = function
+        self.rule = self.function = rule
         self.together = owner.together.get(key)
         self.elementwise = owner.elementwise
         self.moves = owner.moves
         offered = [*owner.inputs, "y", *owner.defaults, *[f"{owner.inputs[i]}_shape" for i in owner.shaped]]
-        named = [name for name in names_of(function) if name != "g" and not (owner.starred and name == "i")]
+        named = [name for name in names_of(rule) if name != "g" and not (owner.starred and name == "i")]
         unknown = [name for name in named if name not in offered]
         if unknown:
-            raise TypeError(f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}")
+            raise TypeError(
+                f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}"
+            )
+        if owner.starred and not owner.shaped:
+            offered.append("")  # the place of the shapes, which nobody names
         self.places = tuple([offered.index(name) for name in named])
-        arrays = {"y": self.OUTPUT, **{name: self.ALL_INPUTS if owner.starred else i for i, name in enumerate(owner.inputs)}}
+        arrays = {
+            "y": self.OUTPUT,
+            **{name: self.ALL_INPUTS if owner.starred else i for i, name in enumerate(owner.inputs)},
+        }
         self.sources = tuple([arrays.get(name) for name in named])
 
     def at(self, i: int) -> Pullback:
@@ -378,9 +413,14 @@ def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def _numbered(rule: Rule, place: int, i: int) -> Rule:
-    """A rule with the number of its input filled in, at this place among its arguments."""
-    return lambda *values: rule(*values[:place], i, *values[place:])
+def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
+    """The forward's parameters behind its inputs, with their defaults, and how many of them go by name only."""
+    if isinstance(forward, np.ufunc):
+        return {}, 0  # those of ufuncs (out, where, dtype) are none of ours
+    parameters = list(inspect.signature(forward).parameters.values())
+    by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][skip:]
+    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.default for p in (*by_position, *by_name)}, len(by_name)
 
 
 def _taker(places: Sequence[int]) -> Taker:
@@ -390,13 +430,9 @@ def _taker(places: Sequence[int]) -> Taker:
     return itemgetter(*places) if places else itemgetter(slice(0, 0))
 
 
-def _parameters(forward: Callable[..., Any], skip: int) -> dict[str, Any]:
-    """The forward's parameters behind its inputs, with their defaults. Ufuncs have none that we take."""
-    if isinstance(forward, np.ufunc):
-        return {}
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = [p for p in inspect.signature(forward).parameters.values() if p.kind in kinds]
-    return {p.name: p.default for p in found[skip:]}
+def _numbered(rule: Rule, place: int, i: int) -> Rule:
+    """A rule with the number of its input filled in, at this place among its arguments."""
+    return lambda *values: rule(*values[:place], i, *values[place:])
 
 
 def _outputs(bundle: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
@@ -424,7 +460,11 @@ def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
 def user_line() -> str:
     """The "file:line" of the innermost call outside of this package and NumPy."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("tinygrad_seq", "numpy", "contextlib"):
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "tinygrad_seq",
+        "numpy",
+        "contextlib",
+    ):
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -432,10 +472,11 @@ def user_line() -> str:
 def refuse_nonfinite(name: str, scope: Scope, source: str, arrays: Sequence[Any], outputs: Sequence[Tensor]) -> None:
     """Raise on the first value that is not finite, for `detect_anomaly`."""
     for output in outputs:
-        if output.data.dtype.kind == "f" and not np.isfinite(output.data).all():
-            cause = "its inputs are finite" if all(np.isfinite(array).all() for array in arrays) else "so was an input already"
+        if output.dtype.kind == "f" and not np.isfinite(output.data).all():
+            finite = all(np.isfinite(array).all() for array in arrays if array is not None)
             raise AnomalyError(
-                f"forward: {name}{scope.place} gave {first_nonfinite(output.data)} at {source}; {cause}. "
+                f"forward: {name}{scope.place} gave {first_nonfinite(output.data)} at {source}; "
+                f"{'its inputs are finite' if finite else 'so was an input already'}. "
                 "Look at the operands there; clip them, or use an operation that is safe for them."
             )
 

@@ -76,7 +76,7 @@ def save(
         text = json.dumps(header)
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must be what JSON can hold, numbers and text in lists and dicts: {error}") from error
-    tensors = {name: array.astype(array.dtype.newbyteorder("="), order="C") for name, array in tensors.items()}
+    tensors = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in tensors.items()}
     _write_at_once(path, safetensors.numpy.save(tensors, {"tinygrad_seq": text, "sha256": _digest(text, tensors)}))
 
 

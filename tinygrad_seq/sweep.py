@@ -115,7 +115,7 @@ class Sweep:
         self.targets = targets
         self.taped = taped
         self.anomaly = current().anomaly
-        self.careful = careful or taped or self.anomaly or any([node.watch is not None for node in self.nodes])
+        self.careful = careful or taped or self.anomaly or any(node.watch is not None for node in self.nodes)
         self.results: dict[Node, Any] = {}
         self.retained: list[tuple[Tensor | None, Any]] = []
         self._cotangents = {node: g for node, g in seeds.items() if node in self.live}
@@ -135,24 +135,24 @@ class Sweep:
                 g = self._gathered(node, g, waiting)
             if g is None:
                 continue  # nothing that the seeds depend on used it
-            kind = type(node)
-            if kind is Bundle:
+            common = type(node) is Node  # and no leaf, bundle or output
+            if not common and isinstance(node, Bundle):
                 g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
             elif g.shape != node.shape:
                 g = unbroadcast(g, node.shape)
             if node.watch is not None:
                 g = self._shown(node, node.watch, g)
-            arrived = kind is Leaf if targets is None else node in targets
+            arrived = not common and isinstance(node, Leaf) if targets is None else node in targets
             if arrived:
                 self.results[node] = g
             yield node, g
             if arrived:
                 continue
-            if kind is Output:
+            if not common and isinstance(node, Output):
                 self._deliver(node, g)
                 continue
             inputs, saved = node.inputs, node.saved
-            for i, pullback, pick in node.routes:
+            for i, pullback, pick in node.routes or ():
                 parent = inputs[i]
                 if parent not in live:
                     continue
@@ -277,7 +277,7 @@ def _as_tensor(node: Node, value: Any, source: int | None) -> Any:
     return Tensor(value, made_by) if isinstance(made_by, Node) else value
 
 
-def _placed(scope: Scope, pullback: Pullback, g: Any, values: tuple[Any, ...]) -> Any:
+def _placed(scope: Scope, pullback: Pullback, g: Any, values: Sequence[Any]) -> Any:
     """A pullback's term, taped where the forward operation was: a gradient belongs to the same gate and step."""
     with setting(scope=scope):
         return pullback.function(g, *values)
@@ -293,10 +293,15 @@ def _checked(node: Node, pullback: Pullback, g: Any, term: Any) -> Any:
         term = np.where(mask, 0, term)
     if context.anomaly and not _finite(term):
         source = node.watch.source if node.watch is not None else ""
-        where = f" at {source}" if source else " outside of detect_anomaly, which knows the line if the forward pass runs in it too"
+        where = (
+            f" at {source}"
+            if source
+            else " outside of detect_anomaly, which knows the line if the forward pass runs in it too"
+        )
         raise AnomalyError(
-            f"backward: the pullback of {node.describe()} for {pullback.argument} gave {first_nonfinite(_array(term))}; the operation "
-            f"was called{where}. Look at the derivative there: a root or logarithm at 0, a division by 0, or an overflow."
+            f"backward: the pullback of {node.describe()} for {pullback.argument} gave {first_nonfinite(_array(term))}; "
+            f"the operation was called{where}. "
+            "Look at the derivative there: a root or logarithm at 0, a division by 0, or an overflow."
         )
     return term
 
@@ -306,8 +311,9 @@ def _fitted(pullback: Pullback, node: Node, parent: Node, term: Any) -> Any:
     extra = term.ndim - len(parent.shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(parent.shape, term.shape[extra:])):
         raise PullbackError(
-            f"the pullback of {pullback.op} for {pullback.argument} returned shape {term.shape} for an input of shape {parent.shape}, "
-            f"in the backward pass of {node.describe()}; a pullback must give the input's shape, or one that broadcasting made of it"
+            f"the pullback of {pullback.op} for {pullback.argument} returned shape {term.shape} "
+            f"for an input of shape {parent.shape}, in the backward pass of {node.describe()}; "
+            "a pullback must give the input's shape, or one that broadcasting made of it"
         )
     return term if term.dtype == parent.dtype else term.astype(parent.dtype)
 
@@ -370,9 +376,9 @@ def _about_freed(node: Node, is_root: bool) -> str:
             "Compute the value again, or call the first backward with retain_graph=True"
         )
     return (
-        f"the graph reaches back to {node.describe()}, which an earlier backward pass has freed. If it is the state of a recurrent "
-        "network that is carried on from the last sequence, carry on h.detach() instead: truncated back-propagation through time. "
-        "(retain_graph=True would keep every earlier sequence in memory)"
+        f"the graph reaches back to {node.describe()}, which an earlier backward pass has freed. If it is the state of "
+        "a recurrent network that is carried on from the last sequence, carry on h.detach() instead: truncated "
+        "back-propagation through time. (retain_graph=True would keep every earlier sequence in memory)"
     )
 
 
@@ -411,7 +417,8 @@ def _refuse_overwritten(nodes: list[Node]) -> None:
 def _drain(sweep: Sweep) -> None:
     """Run a sweep to its end, and tell the recordings what they saw."""
     context = current()
-    tapes = {tape for node in sweep.nodes if node.watch is not None and (inner := node.watch.recording()) is not None for tape in inner.all}
+    watched = [node.watch.recording() for node in sweep.nodes if node.watch is not None]
+    tapes = {tape for recording in watched if recording is not None for tape in recording.all}
     steps: list[Step] = []
     with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"):
         for step in sweep:
@@ -431,21 +438,24 @@ def _publish(sweep: Sweep) -> None:
     """Set the gradients of the leaves that are still alive, and of the values that asked to keep theirs: all or none."""
     fresh: list[tuple[Tensor, Tensor]] = []
     seen: set[int] = set()
-    wanted = [(node.handle(), g) for node, g in sweep.results.items() if isinstance(node, Leaf)]
+    wanted: list[tuple[Tensor | None, Any]] = [
+        (node.handle(), g) for node, g in sweep.results.items() if isinstance(node, Leaf)
+    ]
     for handle, g in wanted + sweep.retained:
         if handle is None:
             continue
         if handle.grad is not None:
-            g = handle.grad + g if sweep.taped else handle.grad.data + g
+            with setting(**sweeping(current(), sweep.taped)):
+                g = handle.grad + g if sweep.taped else handle.grad.data + g
         elif not isinstance(g, Tensor) and (id(g) in seen or getattr(g, "base", None) is not None):
             g = np.array(g)  # a gradient is nobody else's array
         seen.add(id(g))
         fresh.append((handle, g if isinstance(g, Tensor) else Tensor(g)))
-    before = [(handle, handle.grad) for handle, _ in fresh]
+    before = [handle.grad for handle, _ in fresh]
     try:
         for handle, gradient in fresh:
             handle.grad = gradient
     except BaseException:
-        for handle, gradient in before:
-            handle.grad = gradient
+        for (handle, _), earlier in zip(fresh, before):
+            handle.grad = earlier
         raise

@@ -52,6 +52,15 @@ class Node:
         "__weakref__",
     )  # fmt: skip
 
+    op: str
+    inputs: Any
+    params: Any
+    scope: Scope
+    routes: tuple[Route, ...] | None
+    saved: Sequence[Any]
+    name: str | None
+    watch: Watch | None
+
     def __init__(
         self,
         op: str,
@@ -118,7 +127,9 @@ class Leaf(Node):
 
     def __init__(self, handle: Any, scope: Scope, requires_grad: bool) -> None:
         data = handle.data
-        super().__init__("leaf" if requires_grad else "constant", (), None, (), (), data.shape, data.dtype, scope, requires_grad)
+        super().__init__(
+            "leaf" if requires_grad else "constant", (), None, (), (), data.shape, data.dtype, scope, requires_grad
+        )
         self.handle = ref(handle)
         self.overwritten = 0
 
@@ -135,7 +146,9 @@ class Bundle(Node):
 
     __slots__ = ("outputs",)
 
-    def __init__(self, op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool) -> None:
+    def __init__(
+        self, op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool
+    ) -> None:
         super().__init__(op, inputs, params, routes, saved, (), None, scope, requires_grad)
         self.outputs: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each
 
@@ -201,12 +214,14 @@ class Scope:
 
     __slots__ = ("parent", "part", "t", "time_axis", "own_tags")
 
-    def __init__(self, parent: Scope | None, part: str, t: int | None, time_axis: int | None, tags: dict[str, Any]) -> None:
+    def __init__(
+        self, parent: Scope | None, part: str, t: int | None, time_axis: int | None, tags: dict[str, Any]
+    ) -> None:
         self.parent = parent
         self.part = part
-        self.t = t if t is not None or parent is None else parent.t
+        self.t: int | None = t if t is not None or parent is None else parent.t
         inherits = parent is not None and t is None and time_axis is None
-        self.time_axis = parent.time_axis if inherits and parent is not None else time_axis
+        self.time_axis: int | None = parent.time_axis if inherits and parent is not None else time_axis
         self.own_tags = tags
 
     @property
@@ -312,7 +327,8 @@ class Context:
 
 
 NOWHERE = Scope(None, "", None, None, {})
-_context: ContextVar[Context] = ContextVar("tinygrad_seq", default=Context(True, NOWHERE, None, False, True))
+_DEFAULT = Context(True, NOWHERE, None, False, True)
+_context: ContextVar[Context] = ContextVar("tinygrad_seq", default=_DEFAULT)
 current: Callable[[], Context] = _context.get
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.tape import Leaf, Node, Watch, current, next_serial
 
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
 implements: dict[Callable[..., Any], Callable[..., Tensor]] = {}  # NumPy's function -> ours
 
 
@@ -60,7 +62,7 @@ class Tensor:
     __array_priority__ = 1000.0
 
     def __init__(self, data: Any, node: Node | None = None) -> None:
-        self.data: np.ndarray[Any, Any] = data if type(data) is np.ndarray else as_array(data)
+        self.data: Array = data if type(data) is np.ndarray else as_array(data)
         self.node = node
 
     # ---- what it is ---------------------------------------------------------------------------------------------
@@ -194,14 +196,14 @@ class Tensor:
         return lambda: hooks.pop(key, None) and None
 
     def _watch(self) -> Watch:
-        node = node_of(self)
+        node: Node = node_of(self)
         if node.watch is None:
             node.watch = Watch()
         return node.watch
 
     # ---- values -------------------------------------------------------------------------------------------------
 
-    def numpy(self) -> np.ndarray[Any, Any]:
+    def numpy(self) -> Array:
         """The values as a NumPy array, without a copy and without a gradient."""
         return self.data
 
@@ -223,7 +225,9 @@ class Tensor:
             values: of this shape, or broadcast to it; cast to this dtype.
         """
         if self.node is not None and not isinstance(self.node, Leaf):
-            raise AutodiffError(f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation")
+            raise AutodiffError(
+                f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation"
+            )
         values = as_array(values)
         if np.broadcast_shapes(values.shape, self.shape) != self.shape:
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
@@ -257,7 +261,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("a 0-d tensor has nothing to iterate over")
-        return (self[i] for i in range(len(self.data)))
+        return iter(implements[Tensor.__iter__](self)) if len(self.data) else iter(())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
@@ -285,17 +289,26 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("out") is not None:
-            raise TypeError(f"np.{ufunc.__name__} cannot write a tensor into an array: there is no gradient through out=; use the result")
+            raise TypeError(
+                f"np.{ufunc.__name__} cannot write a tensor into an array: there is no gradient through out=; use the result"
+            )
         if method != "__call__":
-            raise TypeError(f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are")
+            raise TypeError(
+                f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are"
+            )
         if ufunc not in implements:
-            raise TypeError(f"np.{ufunc.__name__} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive")
+            raise TypeError(
+                f"np.{ufunc.__name__} is not implemented for tensors; use x.numpy() for its value, "
+                "or declare it with tg.primitive"
+            )
         return implements[ufunc](*args, **kwargs)
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if function not in implements:
             name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
-            raise TypeError(f"{name} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive")
+            raise TypeError(
+                f"{name} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive"
+            )
         return implements[function](*args, **kwargs)
 
     # ---- operators ----------------------------------------------------------------------------------------------
@@ -335,10 +348,10 @@ class Tensor:
     def __invert__(self) -> Tensor:                   return implements[np.invert](self)
     def __getitem__(self, index: Any) -> Tensor:      return implements[Tensor.__getitem__](self, index=index)
 
-    def __iadd__(self, other: Any) -> Tensor:         return self._rebound() + other
-    def __isub__(self, other: Any) -> Tensor:         return self._rebound() - other
-    def __imul__(self, other: Any) -> Tensor:         return self._rebound() * other
-    def __itruediv__(self, other: Any) -> Tensor:     return self._rebound() / other
+    def __iadd__(self, other: Any) -> Tensor:         return implements[np.add](self._rebound(), other)
+    def __isub__(self, other: Any) -> Tensor:         return implements[np.subtract](self._rebound(), other)
+    def __imul__(self, other: Any) -> Tensor:         return implements[np.multiply](self._rebound(), other)
+    def __itruediv__(self, other: Any) -> Tensor:     return implements[np.divide](self._rebound(), other)
 
     # ---- methods, with NumPy's names and signatures ---------------------------------------------------------------
 
@@ -363,7 +376,7 @@ class Tensor:
     def repeat(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.repeat](self, *args, **kwargs)
     def astype(self, dtype: Any) -> Tensor:                   return implements[Tensor.astype](self, dtype=np.dtype(dtype))
     def reshape(self, *shape: Any) -> Tensor:                 return implements[np.reshape](self, _spread(shape))
-    def transpose(self, *axes: Any) -> Tensor:                return implements[np.transpose](self, _spread(axes) if axes else None)
+    def transpose(self, *axes: Any) -> Tensor:                return implements[np.transpose](self, _spread(axes) or None)
     # fmt: on
 
     def _rebound(self) -> Tensor:
@@ -416,14 +429,16 @@ class At:
 # ---- operands and dtypes --------------------------------------------------------------------------------------------
 
 
-def as_array(data: Any) -> np.ndarray[Any, Any]:
+def as_array(data: Any) -> Array:
     """Data as a NumPy array; Python floats, nested ones too, become the default dtype. No copy where none is needed."""
     if isinstance(data, Tensor):
         return data.data
     if isinstance(data, np.ndarray):
         return np.asarray(data)
     if isinstance(data, (list, tuple)) and _holds_tensors(data):
-        raise TypeError("a list of tensors cannot become an array, which carries no gradient: use tg.stack or tg.concatenate")
+        raise TypeError(
+            "a list of tensors cannot become an array, which carries no gradient: use tg.stack or tg.concatenate"
+        )
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"tensors hold numbers and truth values, not {array.dtype} (from {type(data).__name__})")
@@ -434,7 +449,11 @@ def as_array(data: Any) -> np.ndarray[Any, Any]:
 def as_operand(value: Any) -> Any:
     """What a primitive computes with: an array, or a Python number, whose dtype is weak (NEP 50)."""
     kind = type(value)
-    return value if kind is np.ndarray or kind is float or kind is int or kind is bool or value is None else as_array(value)
+    return (
+        value
+        if kind is np.ndarray or kind is float or kind is int or kind is bool or value is None
+        else as_array(value)
+    )
 
 
 def node_of(operand: Any) -> Any:
@@ -483,7 +502,8 @@ def using_dtype(dtype: Any) -> Iterator[None]:
 def _floating(dtype: Any) -> np.dtype[Any]:
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"the default dtype is a floating one, not {np.dtype(dtype)}")
-    return np.dtype(dtype)
+    floating: np.dtype[Any] = np.dtype(dtype)
+    return floating
 
 
 def _holds_tensors(data: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The DOT text. Read me sixth, after `words.py`.
+"""The DOT text. Read me ninth, after `words.py`.
 
 Every position and every route is written down, so Graphviz (`neato -n2`) only draws. The text depends on the drawing's
 numbers alone: the same run gives the same text in every process.
@@ -16,7 +16,8 @@ from tinygrad_seq.viz.graph import Edge, Node, Point
 from tinygrad_seq.viz.layout import GAP, Layout, text_width
 
 INK, FAINT = "#33415c", "#6b7a99"
-RAMP = ("#2c4875", "#5b5f97", "#a05195", "#d45087", "#f95d6a", "#ff7c43", "#ffa600")  # dark is small, light is large: also in grey
+RAMP = ("#2c4875", "#5b5f97", "#a05195", "#d45087", "#f95d6a", "#ff7c43", "#ffa600")
+"""From small to large norms: from dark to light, so that grey tells it too."""
 WIDTHS = (0.8, 4.2)
 TINTS = ("#e1f0fd", "#e3f4e6", "#fdf1d6", "#f1e6fb")  # gates, in order of their slots
 
@@ -62,7 +63,7 @@ def _is_writable(c: str) -> bool:
 def dot(layout: Layout) -> graphviz.Digraph:
     """The layout as a graph with everything pinned."""
     graph = layout.graph
-    drawing = graphviz.Digraph("tinygrad_seq", engine="neato")
+    drawing: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
     low, high = words.scale(graph)
     body = [
         statement("graph", {"bgcolor": "white", "outputorder": "nodesfirst", "pad": "0.15", "fontname": "Arial"}),
@@ -92,7 +93,8 @@ def statement(head: str, attributes: dict[str, str]) -> str:
 
 def number(x: float) -> str:
     """A coordinate: two decimals, no trailing zeros, no negative zero."""
-    return f"{x:.2f}".rstrip("0").rstrip(".").replace("-0", "0", 1) if abs(x) < 0.005 else f"{x:.2f}".rstrip("0").rstrip(".")
+    text = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def colour(norm: float, low: float, high: float) -> str:
@@ -172,7 +174,8 @@ def _cards(layout: Layout) -> list[str]:
 
 def _boxes(layout: Layout) -> list[str]:
     lines = []
-    tints = {slot: TINTS[n % len(TINTS)] for n, slot in enumerate(dict.fromkeys(node.slot for node in layout.graph.nodes if node.kind == "gate"))}
+    gates = dict.fromkeys(node.slot for node in layout.graph.nodes if node.kind == "gate")
+    tints = {slot: TINTS[n % len(TINTS)] for n, slot in enumerate(gates)}
     for node in layout.graph.nodes:
         fill, border = BOXES[node.kind]
         look = {
@@ -190,7 +193,8 @@ def _boxes(layout: Layout) -> list[str]:
 def _tooltip(node: Node) -> str:
     entries = f"{node.entries[0]}" if len(node.entries) == 1 else f"{node.entries[0]}-{node.entries[-1]}"
     shape = "×".join(map(str, node.shape)) or "a number"
-    return "\n".join([f"{node.label} ({shape}), entry {entries}", f"gradient norm: {words.said(node)}", *([node.source] if node.source else [])])
+    lines = [f"{node.label} ({shape}), entry {entries}", f"gradient norm: {words.said(node)}", node.source or ""]
+    return "\n".join(line for line in lines if line)
 
 
 def _legend(layout: Layout, low: float, high: float) -> list[str]:
@@ -205,7 +209,7 @@ def _legend(layout: Layout, low: float, high: float) -> list[str]:
         x += text_width(label, 10) + 12
         for n, shade in enumerate(RAMP):
             width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * n / (len(RAMP) - 1)
-            look = {"class": "legend", "color": shade, "fillcolor": shade, "id": f"legend.{n}", "label": "", "style": "filled", "penwidth": "0"}
+            look = {"class": "legend", "fillcolor": shade, "id": f"legend.{n}", "label": "", "style": "filled", "penwidth": "0"}
             lines.append(_box(f"legend.{n}", x + 12 + 24 * n, y + 2, 24, 2 * width, look))
         for name, at, value in (("low", x, low), ("high", x + 24 * len(RAMP), high)):
             lines.append(_text(f"legend.{name}", at, y - 9, f"{value:.2g}", 9, {"fontcolor": FAINT}))
@@ -214,7 +218,8 @@ def _legend(layout: Layout, low: float, high: float) -> list[str]:
         shade, width, style, head, said = MARKS[status]
         look = {"color": shade, "penwidth": number(width), "style": style, "arrowhead": head}
         for end, at in (("a", x + 26), ("b", x)):
-            lines.append(_box(f"legend.{status}.{end}", at, y, 1, 1, {"style": "invis", "label": "", "id": f"legend.{status}.{end}"}))
+            name = f"legend.{status}.{end}"
+            lines.append(_box(name, at, y, 1, 1, {"style": "invis", "label": "", "id": name}))
         route = [(x + 26 - 26 * k / 3, y) for k in range(4)]
         attributes = {"class": "legend", "id": f"legend.{status}", "pos": _pos(route, look)}
         lines.append(statement(f'"legend.{status}.a" -> "legend.{status}.b"', attributes | look))

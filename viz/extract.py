@@ -12,12 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
 from tinygrad_seq.tape import Output, Scope
-from tinygrad_seq.viz.graph import NO_GRAD, Column, Edge, Grad, Graph, Node
+from tinygrad_seq.viz.gradients import Gradients
+from tinygrad_seq.viz.graph import Column, Edge, Graph, Node
 
 LEVELS = ("cell", "gate", "op")  # from the coarsest to the finest
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first
@@ -99,7 +98,8 @@ class Calls:
 
     def scope(self, call: int) -> Scope:
         """Where it ran."""
-        return self.entry[call].node.scope
+        scope: Scope = self.entry[call].node.scope
+        return scope
 
     def _gather(self) -> None:
         first: dict[Any, int] = {}
@@ -129,7 +129,7 @@ class Calls:
         from_time: dict[int, bool] = {}
         to_time: dict[int, bool] = {}
         for call in self.order:
-            from_time[call] = any(self.entry[s].t is not None and not self.is_leaf(s) or from_time[s] for _, _, s in self.reads[call])
+            from_time[call] = any(from_time[s] or self._is_in_time(s) for _, _, s in self.reads[call])
         for call in reversed(self.order):
             to_time[call] = any(self.entry[r].t is not None or to_time[r] for _, r in self.used_by[call])
         for call in self.order:
@@ -140,6 +140,9 @@ class Calls:
                 self.place[call] = ("step", str(entry.tags.get("part", "")), entry.t)
             else:
                 self.place[call] = ("before" if to_time[call] and not from_time[call] else "after", "", None)
+
+    def _is_in_time(self, call: int) -> bool:
+        return self.entry[call].t is not None and not self.is_leaf(call)
 
     def _place_leaf(self, call: int) -> None:
         """A leaf stands in its reader's column; outside of time if it has several, or is learned and of no step's own."""
@@ -274,7 +277,7 @@ def build(calls: Calls, level: str, group_of: dict[int, tuple[Any, ...]], counts
     for call in calls.order:
         members[group_of[call]].append(call)
     crossing, visible = _boundaries(calls, group_of)
-    grad_of = _Gradients(calls)
+    grad_of = Gradients(calls.tape)
     nodes: dict[tuple[Any, ...], Node] = {}
     ids: Counter[str] = Counter()
     for group, held in members.items():
@@ -379,7 +382,8 @@ def _node(
         where = ""
     return Node(
         id=f"{prefix}{where}{slot}", kind=kind, label=label, small=small, t=t, column=None, slot=slot, shape=tuple(last.shape),
-        entries=entries, source=last.source, given=calls.is_leaf(call) or call in calls.given, reverse=_is_reverse(calls.scope(call)), carries=carries,
+        entries=entries, source=last.source, given=calls.is_leaf(call) or call in calls.given,
+        reverse=calls.scope(call).tags.get("direction") in REVERSE, carries=carries,
     )  # fmt: skip
 
 
@@ -411,65 +415,6 @@ def _is_number(entry: Entry) -> bool:
     return entry.op == "constant" and entry.shape == () and entry.name is None
 
 
-def _is_reverse(scope: Scope) -> bool:
-    return scope.tags.get("direction") in REVERSE
-
-
 def _safe(text: str) -> str:
     """Text as a part of an id: letters, digits, `_`, `-` and `~`; others as their code points."""
     return re.sub(r"[^A-Za-z0-9_~-]", lambda m: f"_{ord(m[0]):x}", text)
-
-
-# ---- gradients ------------------------------------------------------------------------------------------------------
-
-
-class _Gradients:
-    """Norms of the cotangents that a tape has witnessed."""
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-        self._events = calls.tape.events
-
-    def values(self, entries: list[Entry]) -> Grad:
-        """Of the values that a node shows, together."""
-        arrays = [entry.grad for entry in entries if entry.grad is not None]
-        return _grad(arrays, any(map(_is_padding, entries)))
-
-    def edges(self, edges: dict[tuple[int, int], Edge], node_of: dict[int, Node]) -> None:
-        """Of the edges: what flowed to the source's values through the target's. Terms to the same value add up."""
-        if not self._events:
-            return
-        terms: dict[tuple[int, int], dict[int, Any]] = defaultdict(dict)
-        for event in self._events:
-            for i, term in event.terms:
-                if i in node_of and node_of[i] is not node_of[event.index]:
-                    held = terms[id(node_of[i]), id(node_of[event.index])]
-                    held[i] = held[i] + term if i in held else np.asarray(term)
-        for key, edge in edges.items():
-            padding = any(_is_padding(self._calls.entry[i]) for i in (*edge.source.entries, *edge.target.entries) if i in self._calls.entry)
-            edge.grad = _grad(list(terms[key].values()), padding)
-
-
-def _grad(arrays: list[Any], padding: bool) -> Grad:
-    if not arrays:
-        return NO_GRAD
-    norm = _norm(arrays)
-    if not np.isfinite(norm):
-        return Grad("nonfinite", None)
-    return Grad("finite", norm) if norm else Grad("masked" if padding else "zero", 0.0)
-
-
-def _norm(arrays: list[Any]) -> float:
-    """The Euclidean norm of all elements together. Scaled by the largest, so that tiny gradients do not vanish in it."""
-    with np.errstate(all="ignore"):
-        flat = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
-        largest = float(np.max(np.abs(flat), initial=0.0))
-        if largest == 0.0 or not np.isfinite(largest):
-            return largest
-        return largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
-
-
-def _is_padding(entry: Entry) -> bool:
-    """Whether the step lies beyond the length of every row."""
-    valid = entry.tags.get("valid")
-    return valid is not None and not np.any(valid)

@@ -3,7 +3,11 @@
 A drawing is made in stages, each a file, each reading only what the one before it left:
 
     extract.py   tape -> graph: what is folded into which node, what flows along which edge
-    layout.py    graph -> places: one layout for each kind of column, repeated for every step
+    gradients.py what flows back along the edges
+    template.py  the ranks of one kind of column: it is laid out once and repeated for every step
+    heights.py   how high its boxes and lanes stand
+    channels.py  where edges change their height, and the buses above and below
+    layout.py    graph -> places: the pieces put together
     route.py     places -> routes: every edge through channels that hold no box
     words.py     graph -> caption, alternative text, the strip for a terminal
     dot.py       all of it -> DOT text, with every position pinned
@@ -82,6 +86,11 @@ class Node:
         }  # fmt: skip
 
 
+def column_of(node: Node) -> int:
+    """The node's column, -1 for the lane outside of time, which stands to the left of all."""
+    return -1 if node.column is None else node.column
+
+
 @dataclass(eq=False)
 class Edge:
     """A value that one node gives another, and what flows back.
@@ -103,10 +112,11 @@ class Edge:
     @property
     def data(self) -> list[dict[str, Any]]:
         """As plain data, schema 1: the forward arrow and, after a backward pass, its twin."""
-        there = {"from": self.source.id, "to": self.target.id, "kind": "cut" if self.cut else "forward", "grad": None}
+        a, b = self.source.id, self.target.id
+        there: dict[str, Any] = {"from": a, "to": b, "kind": "cut" if self.cut else "forward", "grad": None}
         arrows = [there | {"points": [list(p) for p in self.points]}]
         if self.grad is not None:
-            back = {"from": self.target.id, "to": self.source.id, "kind": "backward", "grad": self.grad.data}
+            back = {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
             arrows.append(back | {"points": [list(p) for p in self.twin]})
         return arrows
 

@@ -43,10 +43,10 @@ def find(file_format: str = "svg") -> Path:
                 return Path(found)
     if file_format in ONLY_SYSTEM:
         raise NoGraphvizError(
-            f"{file_format} needs a system Graphviz (`dot` on PATH; graphviz-pure writes svg and png, not {file_format}). Save as svg or png, "
-            "or install Graphviz, for example with `apt install graphviz` or `brew install graphviz`."
+            f"{file_format} needs a system Graphviz (`dot` on PATH); `pip install graphviz-pure` brings svg and png only. "
+            "Save as svg or png, or install Graphviz, for example with `apt install graphviz` or `brew install graphviz`."
         )
-    raise NoGraphvizError("no Graphviz program was found; `pip install graphviz-pure` brings one. The DOT text is in Drawing.source.")
+    raise NoGraphvizError("no Graphviz was found; `pip install graphviz-pure` brings one. The DOT text is in Drawing.source.")
 
 
 def render(graph: graphviz.Digraph, file_format: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The way of every edge. Read me fourth, after `layout.py`.
+"""The way of every edge. Read me seventh, after `layout.py`.
 
 A route is made of horizontals at the heights of ports, lanes and buses, and of verticals on the tracks of channels.
 No box stands in any of these, so no route crosses a box; the tests look all the same. The forward arrow keeps to the
@@ -8,9 +8,11 @@ right of the middle line, seen in its direction, and its twin, going the other w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tinygrad_seq.viz.graph import Edge, Point
-from tinygrad_seq.viz.layout import TINY, Bus, Layout, Wire
+from tinygrad_seq.viz.layout import Layout
+from tinygrad_seq.viz.template import TINY, Bus, Wire
 
 APART = 1.9  # half the distance between an arrow and its twin
 RADIUS = 6.0  # of the corners
@@ -56,7 +58,7 @@ def beside(line: Sequence[Point], distance: float) -> list[Point]:
     """A line of horizontals and verticals, moved to its right by `distance`; its ends stay where they begin and end."""
     moved: list[Point] = []
     shifts = []
-    for (x0, y0), (x1, y1) in zip(line, line[1:]):
+    for (x0, y0), (x1, y1) in pairwise(line):
         length = abs(x1 - x0) + abs(y1 - y0)
         shifts.append((distance * (y1 - y0) / length, -distance * (x1 - x0) / length))
     for n, (x, y) in enumerate(line):

@@ -1,10 +1,11 @@
-"""What the numbers say, in words. Read me fifth, after `route.py`."""
+"""What the numbers say, in words. Read me eighth, after `route.py`."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from typing import NamedTuple
 
 from tinygrad_seq.viz.graph import Edge, Graph, Node
 
@@ -12,21 +13,22 @@ BAR = 32  # characters
 
 
 def caption(graph: Graph) -> str:
-    """One or two sentences for below the picture."""
+    """A few sentences for below the picture."""
     steps = graph.steps
     time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
     said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
     said = said[0].upper() + said[1:]
-    return " ".join([said, *[_flow(name, norms) for name, norms in _named_states(graph).items() if len(norms) > 1]][:3])
+    return " ".join([said, *[_flow(state) for state in _states(graph) if len(state.norms) > 1]][:4])
 
 
 def alternative(graph: Graph) -> str:
     """The picture in words, for those who cannot see it."""
     kinds = sorted({edge.grad.status for edge in graph.edges if edge.grad is not None})
     lines = [f"Computational graph over time. {caption(graph)}"]
-    for name, norms in _named_states(graph).items():
-        listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in norms.items())
-        lines.append(f"Gradient norm at {name}: {listed}.")
+    for state in _states(graph):
+        if state.norms:
+            listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in sorted(state.norms.items()))
+            lines.append(f"Gradient norm at {state.name}: {listed}.")
     if not kinds:
         lines.append("No backward pass has run.")
     if "nonfinite" in kinds:
@@ -38,7 +40,7 @@ def strip(graph: Graph) -> str:
     """For a terminal: a line for each step, with a bar for the gradient norm on a logarithmic scale."""
     shown: dict[int, list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        if node.t is not None and _is_state(node):
+        if node.t is not None and node.carries:
             shown[node.t].append(node)
     low, high = scale(graph)
     lines = []
@@ -76,29 +78,39 @@ def position(norm: float, low: float, high: float) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-def _flow(name: str, norms: dict[int, float]) -> str:
-    """How the gradient norm at a state changes on its way back in time."""
-    first, last = min(norms), max(norms)
-    rate = (norms[first] / norms[last]) ** (1 / (last - first))
+class _State(NamedTuple):
+    """A state: its name, whether its steps run from the last to the first, and its gradient norm where there is one."""
+
+    name: str
+    reverse: bool
+    norms: dict[int, float]
+
+
+def _flow(state: _State) -> str:
+    """How the gradient norm at a state changes on its way back."""
+    norms, first, last = state.norms, min(state.norms), max(state.norms)
+    if state.reverse:
+        first, last = last, first
+    rate = (norms[first] / norms[last]) ** (1 / abs(last - first))
+    way = "Forward" if state.reverse else "Back"
     verb = "falls" if rate < 1 else "grows"
-    words = f"Going back in time, the gradient norm at {name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}, by a factor of {rate:.2f} per step"
+    change = f"{way} in time, the gradient norm at {state.name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
     lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]
-    return words + (f"; 95 % of it is lost by t = {max(lost)}." if lost else ".")
+    reached = f"; 95 % of it is lost by t = {min(lost) if state.reverse else max(lost)}" if lost else ""
+    return f"{change}, by a factor of {rate:.2f} per step{reached}."
 
 
-def _named_states(graph: Graph) -> dict[str, dict[int, float]]:
-    """For each state the norm at each step where it is known and not zero."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    names: dict[str, str] = {}
+def _states(graph: Graph) -> list[_State]:
+    """The states in order of their slots. Where two have the same name, the slot is said too."""
+    found: dict[str, _State] = {}
     for node in graph.nodes:
-        if node.t is not None and _is_state(node) and node.grad.norm:
-            name = names.setdefault(node.slot, _plain(re.sub(r"<\w+>", "", node.label)))
-            found[name].setdefault(node.t, node.grad.norm)
-    return dict(found)
-
-
-def _is_state(node: Node) -> bool:
-    return node.carries
+        if node.t is not None and node.carries:
+            name = _plain(re.sub(r"<\w+>", "", node.label))
+            state = found.setdefault(node.slot, _State(name, node.reverse, {}))
+            if node.grad.norm:
+                state.norms[node.t] = node.grad.norm
+    twice = {name for name, n in Counter(state.name for state in found.values()).items() if n > 1}
+    return [state._replace(name=f"{state.name} ({slot})") if state.name in twice else state for slot, state in found.items()]
 
 
 def _plain(text: str) -> str:

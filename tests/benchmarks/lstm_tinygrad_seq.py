@@ -9,7 +9,7 @@ def loss_of(problem, W_x, W_h, b, hoisted):
     """The forward pass; W_x, W_h, b are tensors that require a gradient."""
     x, h, c = problem.constants  # arrays: no copies, no gradients
     if hoisted:
-        xw = x @ W_x + b  # (T, B, 4H)
+        xw = list(x @ W_x + b)  # T of (B, 4H)
     loss = 0.0
     for t in range(problem.size.T):
         z = (xw[t] if hoisted else x[t] @ W_x + b) + h @ W_h  # (B, 4H)

@@ -147,6 +147,7 @@ def _shapes() -> Iterator[Call]:
     yield Call("hstack", {}, [((2, 3), (2, 1)), ((3,), (2,))])
     yield Call("split", dict(indices_or_sections=2, axis=1), [((3, 4),)])
     yield Call("split", dict(indices_or_sections=(1, 1, 3), axis=0), [((4, 2),)])
+    yield Call("unstack", dict(axis=-1), [((2, 3),)])
     yield Call("tile", dict(reps=(2, 3)), [((3, 2),), ((2,),), ((2, 1, 2),)])
     yield Call("repeat", dict(repeats=3, axis=0), [((2, 3),)])
     yield Call("repeat", dict(repeats=2), [((2, 3),)])

@@ -1,6 +1,7 @@
 """grad, vjp, jvp, jacobian, hessian, hvp, checkpoint: against closed forms and each other."""
 
 import gc
+import types
 
 import numpy as np
 import pytest
@@ -184,8 +185,8 @@ def test_a_checkpoint_saves_its_arguments_only():
             seen[id(thing)] = thing
             if isinstance(thing, np.ndarray):
                 continue
-            stack += [each for each in gc.get_referents(thing) if not isinstance(each, type) and type(each).__name__ != "module"
-                      and type(each).__name__ != "function" or getattr(each, "__name__", "") == "<lambda>"]  # fmt: skip
+            modules = lambda each: isinstance(each, (type, types.ModuleType)) or (isinstance(each, dict) and "__builtins__" in each)
+            stack += [each for each in gc.get_referents(thing) if not modules(each)]
         return sum(1 for thing in seen.values() if isinstance(thing, np.ndarray))
 
     assert kept(True) < kept(False) / 2

@@ -106,7 +106,9 @@ def test_dot(shapes: tuple[Shape, Shape]) -> None:
     assert_multilinear(np.dot, *shapes)
 
 
-@pytest.mark.parametrize("shapes", [((), (2,)), ((3,), (3,)), ((2, 3), (4, 3)), ((2, 1, 3), (3,)), ((3,), (2, 3)), ((2, 0), (3, 0))])
+@pytest.mark.parametrize("shapes", [
+    ((), (2,)), ((3,), (3,)), ((2, 3), (4, 3)), ((2, 1, 3), (3,)), ((3,), (2, 3)), ((2, 0), (3, 0)),
+])  # fmt: skip
 def test_inner(shapes: tuple[Shape, Shape]) -> None:
     assert_multilinear(np.inner, *shapes)
 

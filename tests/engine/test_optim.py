@@ -287,7 +287,8 @@ def test_plateau_waits_and_then_decays():
     with pytest.raises(TypeError, match="needs the loss"):
         optim.PlateauSchedule(optim.SGD([one()])).step()
     falling = rates(lambda o: optim.PlateauSchedule(o, patience=0), losses=[-1.0, -2.0, -3.0, -4.0] * 3, steps=4)
-    assert falling == [2.0] * 5  # progress counts below zero too
+    assert falling == [2.0] * 5  # progress counts below zero too, and standing still does not
+    assert rates(lambda o: optim.PlateauSchedule(o, decay=0.5, patience=0), losses=[-1.0] * 3, steps=3) == [2.0, 2.0, 1.0, 0.5]
 
 
 MAKERS = [
@@ -398,6 +399,7 @@ def test_a_norm_beyond_float64_of_finite_gradients():
 def test_a_factor_too_small_for_the_dtype_does_not_erase_the_gradient():
     (parameter,) = with_gradients(np.array([6e4, 3e4], np.float16))
     optim.clip_grad_norm_([parameter], 1e-3)
+    assert parameter.grad.dtype == np.float16
     np.testing.assert_allclose(np.float64(parameter.grad.data), np.array([2, 1]) / np.sqrt(5) * 1e-3, rtol=2e-3)
 
 

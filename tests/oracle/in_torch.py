@@ -119,6 +119,7 @@ THEIRS: dict[str, Callable[..., Any]] = {
     "vstack":          lambda *xs: torch.vstack(xs),
     "hstack":          lambda *xs: torch.hstack(xs),
     "split":           split,
+    "unstack":         lambda x, axis: torch.unbind(x, axis),
     "tile":            lambda x, reps: torch.tile(x, reps),
     "repeat":          repeat,
     "flip":            flip,

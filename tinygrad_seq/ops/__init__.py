@@ -2,10 +2,10 @@
 
 from tinygrad_seq.ops.decompose import cholesky, det, eigh, eigvalsh, inv, slogdet, solve
 from tinygrad_seq.ops.elementwise import (
-    abs, absolute, add, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, detach, divide, equal, exp, floor, floor_divide, greater, greater_equal,
-    invert, isclose, isfinite, isinf, isnan, less, less_equal, log, logical_and, logical_not, logical_or, logical_xor, maximum,
-    minimum, multiply, negative, not_equal, power, relu, remainder, rint, round, sigmoid, sign, sqrt, square, subtract,
-    tanh, trunc, where,
+    abs, absolute, add, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, detach, divide, equal, exp, floor,
+    floor_divide, greater, greater_equal, invert, isclose, isfinite, isinf, isnan, less, less_equal, log, logical_and,
+    logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative, not_equal, power, relu, remainder, rint,
+    round, sigmoid, sign, sqrt, square, subtract, tanh, trunc, where,
 )  # fmt: skip
 from tinygrad_seq.ops.index import argsort, getitem, sort, take, take_along_axis
 from tinygrad_seq.ops.linalg import dot, einsum, inner, kron, matmul, outer, tensordot, vdot
@@ -16,7 +16,7 @@ from tinygrad_seq.ops.reduce import (
 )  # fmt: skip
 from tinygrad_seq.ops.shape import (
     broadcast_to, concatenate, diag, diagonal, expand_dims, flip, hstack, moveaxis, pad, ravel, repeat, reshape, roll,
-    split, squeeze, stack, swapaxes, tile, transpose, tril, triu, vstack,
+    split, squeeze, stack, swapaxes, tile, transpose, tril, triu, unstack, vstack,
 )  # fmt: skip
 from tinygrad_seq.ops.special import (
     arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, cos, cosh, degrees, elu, exp2, expm1, fabs, gelu,

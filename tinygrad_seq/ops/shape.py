@@ -264,6 +264,22 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Tensor, ...]
 implements[np.split] = split  # type: ignore[assignment]
 
 
+def _unstack(x: Any, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along an axis, as `np.unstack`. Reading a whole array so costs less than x[t] for each t."""
+    return tuple(x if axis == 0 else np.moveaxis(x, axis, 0))
+
+
+unstack = primitive(
+    _unstack,
+    name="unstack",
+    several=True,
+    numpy=getattr(np, "unstack", None),  # since NumPy 2.1
+    vjp=dict(x=lambda g, axis: np.stack(g, axis)),
+    samples=[shaped((3, 2)), shaped((2, 3), axis=-1), shaped((3,)), shaped((2, 0)), view((2, 3), axis=1)],
+)
+implements[Tensor.__iter__] = unstack
+
+
 # ---- copied ---------------------------------------------------------------------------------------------------------------
 
 

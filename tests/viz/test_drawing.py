@@ -1,0 +1,274 @@
+"""The DOT text, the program that draws it, and the forms in which a user gets the picture."""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import graphviz
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import tinygrad_seq as tg
+from tinygrad_seq import viz
+from tinygrad_seq.viz import dot, program, words
+
+from . import runs
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(T=3, level="op", backward=True):
+    tape, loss = runs.elman(T)
+    if backward:
+        loss.backward()
+    return viz.draw(tape, level=level)
+
+
+def groups(svg):
+    return {group.get("id"): group for group in ET.fromstring(svg).iter(f"{SVG}g")}
+
+
+def text_of(group):
+    return "\n".join("".join(text.itertext()) for text in group.iter(f"{SVG}text"))
+
+
+# ---- the text -------------------------------------------------------------------------------------------------------
+
+
+def test_ids_and_classes_reach_the_svg():
+    drawing = drawn()
+    found = groups(drawing.svg())
+    for node in drawing.data["nodes"]:
+        assert node["kind"] in found[node["id"]].get("class").split()
+    for edge in drawing.data["edges"]:
+        group = found[f"{edge['from']}-{edge['to']}"]
+        assert edge["kind"] in group.get("class").split()
+
+
+def test_graphviz_moves_nothing():
+    drawing = drawn()
+    placed = json.loads(program.render(drawing.graph, "json"))
+    positions = {node["name"]: [float(x) for x in node["pos"].split(",")] for node in placed["objects"]}
+    shifts = {
+        (round(positions[n["id"]][0] - n["x"], 1), round(positions[n["id"]][1] - n["y"], 1)) for n in drawing.data["nodes"]
+    }
+    assert len(shifts) == 1
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+import runs
+from tinygrad_seq import viz
+for name, run in runs.ALL.items():
+    tape, loss = run(T=3)
+    loss.backward()
+    for level in ("op", "gate", "cell"):
+        drawing = viz.draw(tape, level=level)
+        sys.stdout.buffer.write(drawing.source.encode() + drawing.json().encode())
+"""
+
+
+def test_the_same_bytes_in_every_process():
+    outputs = []
+    for seed in ("0", "1", "4242"):
+        command = [sys.executable, "-c", SCRIPT.format(folder=str(Path(__file__).parent))]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        outputs.append(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert len(outputs[0]) > 10_000
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def labelled(label):
+    x = tg.tensor([1.0], requires_grad=True, name=label)
+    with tg.record() as tape:
+        y = np.tanh(x)
+        y.name = label
+    return viz.draw(tape, level="op")
+
+
+def shown(label):
+    return "".join(c if c == "\n" or dot._is_writable(c) else "\ufffd" for c in label)
+
+
+def lines_of(text):
+    """The lines with something in them. Graphviz writes spaces as no-break spaces."""
+    lines = [line.replace("\xa0", " ").strip() for line in text.split("\n")]
+    return [line for line in lines if line]
+
+
+tricky = st.sampled_from('<>{}|"\\&\n;#lrnNGET')
+hostile = st.text(st.one_of(tricky, st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(hostile)
+@example('<>{}|"\\&\n')
+@example("<script>alert(1)</script>")
+@example("&amp; &lt; &#65; \\N \\G \\l \\")
+@example("\u202eright to left \u05d0\u05d1")
+@example("\x00\x07\x1b[31m\x85")
+@example("]]> --> <!--")
+@example("<b>bold</b>")
+@example(" two  spaces ")
+def test_any_label_is_shown_as_it_is(label):
+    drawing = labelled(label)
+    svg = drawing.svg()
+    node = drawing.data["nodes"][-1]
+    assert node["label"] == label
+    found = text_of(groups(svg)[node["id"]])
+    assert lines_of(found) == lines_of(shown(label))
+    assert "<script" not in svg
+    ET.fromstring(svg)
+
+
+def test_other_labels():
+    tape, _ = runs.elman(2)
+    labels = {node["label"] for node in viz.draw(tape, level="cell", labels={"h<0>": "a<0>", "t1.rnn": "a<1>"}).data["nodes"]}
+    assert {"a<0>", "a<1>"} <= labels
+    assert not {"h<0>", "h<1>"} & labels
+
+
+def test_width_and_colour_grow_with_the_norm():
+    looks = [dot._look("finite", norm, 1e-3, 1.0) for norm in (1e-3, 1e-2, 1e-1, 1.0)]
+    widths = [float(look["penwidth"]) for look in looks]
+    assert widths == sorted(widths)
+    assert len(set(widths)) == 4
+    assert (looks[0]["color"], looks[-1]["color"]) == (dot.RAMP[0], dot.RAMP[-1])
+
+
+def test_the_ramp_grows_lighter_throughout():
+    def grey(colour):
+        return sum(share * int(colour[k : k + 2], 16) for share, k in ((0.2126, 1), (0.7152, 3), (0.0722, 5)))
+
+    greys = [grey(colour) for colour in dot.RAMP]
+    assert greys == sorted(greys)
+
+
+def test_the_four_marks_differ():
+    assert len({(look[0], look[2], look[3]) for look in dot.MARKS.values()}) == 4
+
+
+@pytest.mark.parametrize(("x", "text"), [(0.0, "0"), (-0.001, "0"), (-0.5, "-0.5"), (1.0, "1"), (10.0, "10"), (2.346, "2.35"), (-3, "-3")])
+def test_numbers(x, text):
+    assert dot.number(x) == text
+
+
+# ---- in words -------------------------------------------------------------------------------------------------------
+
+
+def test_the_caption_is_in_the_numbers():
+    drawing = drawn(4)
+    norms = {n["t"]: n["grad"]["norm"] for n in drawing.data["nodes"] if n["slot"] == "rnn.tanh" and n["t"] is not None}
+    rate = (norms[0] / norms[3]) ** (1 / 3)
+    assert f"by a factor of {rate:.2f} per step" in drawing.alt_text
+    assert f"from {norms[3]:.2g} to {norms[0]:.2g}" in drawing.alt_text
+    assert all(f"t={t}: {norm:.3g}" in drawing.alt_text for t, norm in norms.items())
+    assert "No backward pass" in drawn(2, backward=False).alt_text
+
+
+def test_where_the_gradient_is_lost():
+    """h<t> = h<t-1> / 10: the norm falls by 0.10 a step; less than 5 % is left after two steps."""
+    h = tg.tensor([1.0], requires_grad=True, name="h<init>")
+    with tg.record() as tape:
+        for t in range(5):
+            with tg.scope("rnn", t=t):
+                h = h * 0.1
+                h.name = f"h<{t}>"
+        loss = h.sum()
+    loss.backward()
+    said = viz.draw(tape).alt_text
+    assert "the gradient norm at h falls from 1 to 0.0001, by a factor of 0.10 per step; 95 % of it is lost by t = 2." in said
+
+
+def test_the_strip():
+    lines = drawn(4).text().splitlines()
+    assert [line.split()[0] for line in lines] == ["t=0", "t=1", "t=2", "t=3"]
+    assert all("█" in line for line in lines)
+    assert "no gradient" in drawn(2, backward=False).text()
+
+
+def test_positions_on_the_scale():
+    assert [words.position(norm, 1e-4, 1.0) for norm in (1e-4, 1e-2, 1.0)] == pytest.approx([0, 0.5, 1])
+    assert words.position(3.0, 3.0, 3.0) == 1.0
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_format(tmp_path):
+    drawing = drawn(2)
+    starts = {"svg": b"<?xml", "png": b"\x89PNG", "dot": b"digraph", "json": b"{", "html": b"<!DOCTYPE html>"}
+    for ending, start in starts.items():
+        path = drawing.save(tmp_path / "new" / f"picture.{ending}")
+        assert path.read_bytes().startswith(start)
+    assert json.loads((tmp_path / "new" / "picture.json").read_text(encoding="utf-8")) == drawing.data
+    assert (tmp_path / "new" / "picture.dot").read_text(encoding="utf-8") == drawing.source
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(f"picture.{ending}" for ending in starts)
+    with pytest.raises(ValueError, match=r"\.gif"):
+        drawing.save(tmp_path / "picture.gif")
+
+
+def test_a_file_is_whole_or_unchanged(tmp_path, monkeypatch):
+    path = tmp_path / "picture.dot"
+    path.write_text("before", encoding="utf-8")
+
+    def fail(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        drawn(1).save(path)
+    assert path.read_text(encoding="utf-8") == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_in_a_notebook():
+    drawing = drawn(2)
+    root = ET.fromstring(drawing._repr_svg_())
+    assert root.get("viewBox")
+    assert "pt" not in root.get("width")
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == drawing.alt_text
+    assert drawing._repr_mimebundle_()["image/svg+xml"] == drawing.svg()
+
+
+def test_the_graph_is_a_digraph_that_users_can_draw_themselves():
+    drawing = drawn(1)
+    assert isinstance(drawing.graph, graphviz.Digraph)
+    assert drawing.graph.engine == "neato"
+    assert drawing.source == drawing.graph.source
+
+
+def test_without_any_graphviz_the_text_is_there(monkeypatch):
+    monkeypatch.setattr(program.shutil, "which", lambda name, path=None: None)
+    drawing = drawn(1)
+    assert drawing.source.startswith("digraph")
+    with pytest.raises(viz.NoGraphvizError, match="pip install graphviz-pure"):
+        drawing.svg()
+    with pytest.raises(viz.NoGraphvizError, match="system Graphviz"):
+        program.find("pdf")
+
+
+def test_the_wheel_comes_before_the_system(monkeypatch):
+    asked = []
+
+    def which(name, path=None):
+        asked.append((name, path))
+        return "/bin/dot" if name == "dot" else None
+
+    monkeypatch.setattr(program.shutil, "which", which)
+    assert program.find("svg") == Path("/bin/dot")
+    assert [name for name, _ in asked] == ["graphviz-pure"] * 3 + ["dot"]
+    assert asked[0][1] == str(Path(sys.executable).parent)
+
+
+def test_a_program_that_fails_is_named(monkeypatch):
+    monkeypatch.setattr(program, "find", lambda kind: Path(sys.executable))
+    with pytest.raises(viz.NoGraphvizError, match="did not draw svg"):
+        drawn(1).svg()

@@ -1,0 +1,193 @@
+"""What the columns of a kind have in common, and in which rank everything stands. Read me third, after `extract.py`.
+
+Time is a coordinate: a column for each step. All columns of one kind share one `Template`, which is laid out once and
+repeated, so the work grows with the number of steps and no faster, and the same slot stands at the same place in
+every column. A template is a layered layout:
+
+    rank      the layer of a slot, by longest path: what a slot reads stands to the left of it (to the right, where the
+              direction is reversed). Slots of one rank stand above each other.
+    lane      the height at which an edge passes the ranks between its ends. A lane is an item like a box: where it
+              passes a rank, no box stands, so no edge crosses a box.
+    channel   the gap between two ranks, as wide as its tracks need. All that changes its height does so here.
+
+Edges between columns that are not neighbours, and those of weights, run along buses: lines above or below all boxes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+PITCH = 10.0  # between two tracks, lanes or ports: room for an arrow, its twin and some air
+BOX = 24.0  # the least height of a box
+AIR = 12.0  # between boxes, above each other
+HEAD = 13.0  # before and after the tracks of a channel: room for an arrowhead
+TINY = 0.01
+
+
+@dataclass(eq=False)
+class Slot:
+    """A box of a template. `x` is its centre, counted from the column's left edge."""
+
+    name: str
+    order: int
+    reverse: bool
+    width: float = 0.0
+    height: float = BOX
+    rank: int = 0
+    x: float = 0.0
+    y: float = 0.0
+    left: list[list[Wire]] = field(default_factory=list)  # the wires at each of its ports, from the top
+    right: list[list[Wire]] = field(default_factory=list)
+    bus: dict[int, Turn] = field(default_factory=dict)  # the turn to the buses above, which all wires to them share
+
+    def port(self, wire: Wire) -> float:
+        """The height at which a wire leaves or enters."""
+        for side in (self.left, self.right):
+            for n, wires in enumerate(side):
+                if wire in wires:
+                    return self.y + ((len(side) - 1) / 2 - n) * PITCH
+        return self.y
+
+
+@dataclass(eq=False)
+class Lane:
+    """The height at which a wire passes some ranks of a template."""
+
+    ranks: tuple[int, ...]
+    y: float = 0.0
+
+
+@dataclass(eq=False)
+class Bus:
+    """A line above or below all boxes, for wires with a common end outside of time, or for one long wire."""
+
+    y: float = 0.0
+
+
+@dataclass(eq=False)
+class Wire:
+    """All edges that have the same shape: from this slot to that one, in the same, the next or any other column.
+
+    `sign` is 1 if it runs to the right, else -1. At its ends outside of any template `a` or `b` is None.
+    """
+
+    a: Template | None
+    b: Template | None
+    source: Slot | None
+    target: Slot | None
+    sign: int
+    step: int | None  # how many columns it goes on: 0, 1 or -1; None along a bus
+    tail: Lane | None = None
+    head: Lane | None = None
+    turns: dict[str, Turn] = field(default_factory=dict)
+
+    @property
+    def above(self) -> bool:
+        """Whether it runs along a bus above all boxes, and not along a weight's below."""
+        return self.step is None and self.a is not None and self.b is not None
+
+
+@dataclass(eq=False)
+class Turn:
+    """A change of height in a channel: the track's number and, once the channel is laid out, its x in the column."""
+
+    start: float
+    end: float
+    track: int = 0
+    x: float = 0.0
+
+
+@dataclass(eq=False)
+class Template:
+    """What all columns of a kind have in common."""
+
+    slots: dict[str, Slot] = field(default_factory=dict)
+    ranks: list[list[Slot]] = field(default_factory=list)
+    lanes: list[Lane] = field(default_factory=list)
+    channels: list[list[Turn]] = field(default_factory=list)
+    width: float = 0.0
+
+
+
+def rank(template: Template, wires: Sequence[Wire]) -> None:
+    """Give every slot its rank: longest path, then what reads nothing in the column moves close to its reader."""
+    inner = [(wire, wire.source, wire.target) for wire in wires if wire.step == 0 and wire.source and wire.target]
+    for mirrored in (True, False):
+        after: dict[Slot, set[Slot]] = {slot: set() for slot in template.slots.values()}
+        for _, source, target in inner:
+            if mirrored and source.reverse and target.reverse:
+                after[source].add(target)
+            else:
+                after[target].add(source)
+        try:
+            order = list(TopologicalSorter(after).static_order())
+            break
+        except CycleError:
+            continue
+    before: dict[Slot, list[Slot]] = defaultdict(list)
+    for slot in order:
+        slot.rank = max((s.rank + 1 for s in after[slot]), default=0)
+        for s in after[slot]:
+            before[s].append(slot)
+    for slot in reversed(order):
+        if not after[slot] and before[slot]:
+            slot.rank = min(s.rank for s in before[slot]) - 1
+    count = max((slot.rank for slot in order), default=-1) + 1
+    template.ranks = [[] for _ in range(count)]
+    for slot in sorted(order, key=lambda s: s.order):
+        template.ranks[slot.rank].append(slot)
+    template.channels = [[] for _ in range(count + 1)]
+    for wire, source, target in inner:
+        wire.sign = 1 if target.rank > source.rank else -1
+
+
+def lay_lanes(wire: Wire) -> None:
+    """Find the ranks that a wire passes on its way."""
+    if wire.step is None or wire.source is None or wire.target is None or wire.a is None or wire.b is None:
+        return
+    start, stop, n = wire.source.rank, wire.target.rank, len(wire.a.ranks)
+    if wire.step == 0:
+        passed = tuple(range(min(start, stop) + 1, max(start, stop)))
+        wire.tail = _lane(wire.a, passed)
+        return
+    if wire.sign > 0:
+        tail, head = tuple(range(start + 1, n)), tuple(range(stop))
+    else:
+        tail, head = tuple(range(start)), tuple(range(stop + 1, len(wire.b.ranks)))
+    if wire.a is wire.b and not set(tail) & set(head):
+        wire.tail = wire.head = _lane(wire.a, tail + head)  # one height on both sides of the columns' border
+    else:
+        wire.tail, wire.head = _lane(wire.a, tail), _lane(wire.b, head)
+
+
+def _lane(template: Template, ranks: tuple[int, ...]) -> Lane | None:
+    if not ranks:
+        return None
+    lane = Lane(ranks)
+    template.lanes.append(lane)
+    return lane
+
+
+
+def has_tail(wire: Wire) -> bool:
+    """Whether the wire passes ranks in its source's column, and not only in its target's."""
+    if wire.tail is None or wire.source is None or wire.a is None:
+        return False
+    beyond = range(wire.source.rank + 1, len(wire.a.ranks)) if wire.sign > 0 else range(wire.source.rank)
+    return any(rank in beyond for rank in wire.tail.ranks)
+
+
+def has_head(wire: Wire) -> bool:
+    """Whether the wire passes ranks in its target's column."""
+    if wire.head is None or wire.target is None or wire.b is None:
+        return False
+    beyond = range(wire.target.rank) if wire.sign > 0 else range(wire.target.rank + 1, len(wire.b.ranks))
+    return any(rank in beyond for rank in wire.head.ranks)
+
+
+def lanes_of(wire: Wire) -> list[Lane]:
+    """The lanes of a wire: none, one, or one on each side of the columns' border."""
+    return [lane for lane in dict.fromkeys((wire.tail, wire.head)) if lane is not None]

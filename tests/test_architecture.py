@@ -33,7 +33,7 @@ def rule(ours: str, eager: str, lazy: str = "") -> Rule:
 
 
 RULES = {
-    "engine":  rule("engine", "numpy safetensors"),
+    "engine":  rule("engine", "numpy safetensors", lazy="tqdm"),           # tqdm: the extra `progress`
     "interop": rule("engine models interop", "numpy safetensors", lazy="onnx torch"),
     "models":  rule("engine models", "numpy"),
     "viz":     rule("engine viz", "numpy graphviz", lazy="matplotlib"),
@@ -149,6 +149,9 @@ def test_nobody_imports_the_bare_folders() -> None:
     ("tinygrad_seq/tape.py",           "__import__('models')"),
     ("tinygrad_seq/tape.py",           "import models"),
     ("tinygrad_seq/tape.py",           "import torch"),
+    ("tinygrad_seq/progress.py",       "from tqdm import tqdm"),
+    ("models/cells.py",                "def f():\n    from tqdm import tqdm"),
+    ("viz/draw.py",                    "def f():\n    import tqdm"),
     ("tinygrad_seq/tape.py",           "def f():\n    import graphviz"),
     ("tinygrad_seq/tape.py",           "import examples.demo"),
     ("tinygrad_seq/tape.py",           "import tests.engine"),
@@ -173,6 +176,7 @@ def test_the_check_catches(path: str, source: str) -> None:
     ("tinygrad_seq/tape.py",           "import numpy as np\nimport safetensors.numpy\nimport collections.abc"),
     ("tinygrad_seq/tape.py",           "from . import ops\nfrom .ops import nn"),
     ("tinygrad_seq/ops/linalg.py",     "from ..tensor import Tensor\nfrom . import nn\nfrom .. import tape"),
+    ("tinygrad_seq/progress.py",       "def f():\n    from tqdm import tqdm"),
     ("tinygrad_seq/modelsize.py",      "from tinygrad_seq import vizier, modelsize"),
     ("tinygrad_seq/interop/torch.py",  "from ..models import LSTM\nfrom .onnx import f\ndef f():\n    import torch"),
     ("models/cells.py",                "from ..tensor import Tensor\nfrom .. import sigmoid\nfrom . import layers"),

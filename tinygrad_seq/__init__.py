@@ -11,8 +11,8 @@ A computation is a tape, and everything else is a reading of it. Read the engine
 7. `derivatives.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
 8. `checking.py`: how all of it is checked.
 
-What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `data.py`,
-`serialize.py`, `random.py`, `progress.py`.
+What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `schedules.py`,
+`data.py`, `serialize.py`, `random.py`, `progress.py`.
 """
 
 from tinygrad_seq import bptt, data, init, losses, optim, random
@@ -37,14 +37,14 @@ from tinygrad_seq.ops import __all__ as _operations
 from tinygrad_seq.primitive import Primitive, Sample, primitive
 from tinygrad_seq.progress import progress
 from tinygrad_seq.random import manual_seed
-from tinygrad_seq.serialize import load, save
+from tinygrad_seq.serialize import CheckpointError, load, save
 from tinygrad_seq.tape import detect_anomaly, enable_grad, mask_zeros, no_grad, scope
 from tinygrad_seq.tensor import Parameter, Tensor, default_dtype, set_default_dtype, tensor, using_dtype
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnomalyError", "AutodiffError", "Entry", "Event", "FreedGraphError", "GradientCheckError", "Module",
+    "AnomalyError", "AutodiffError", "CheckpointError", "Entry", "Event", "FreedGraphError", "GradientCheckError", "Module",
     "NondeterministicError", "OverwrittenError", "Parameter", "Primitive", "PullbackError", "Sample", "ShapeError",
     "Tape", "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "data", "default_dtype",
     "detect_anomaly", "enable_grad", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",

@@ -69,13 +69,13 @@ def state_gradients(loss: Tensor, states: Sequence[Tensor], gradient: Any = None
 
 def _in_time(node: Node) -> bool:
     """Whether a value belongs to a step, or has time as an axis."""
-    return node.scope.t is not None or node.scope.time_axis is not None
+    return node.scope.t is not None or node.time_axis is not None
 
 
 def _terms(node: Node, g: Any, by_step: Parts, edge: Edge) -> list[tuple[int | None, Any]]:
     """What flows along one edge, step by step."""
-    if node.scope.t is None and node.scope.time_axis is not None and not isinstance(node, (Bundle, Output)):
-        return list(enumerate(split_by_time(node, g, edge, node.scope.time_axis)))
+    if node.scope.t is None and node.time_axis is not None and not isinstance(node, (Bundle, Output)):
+        return list(enumerate(split_by_time(node, g, edge, node.time_axis)))
     return [(t, _flow(node, part, edge)) for t, part in by_step.items()]
 
 

@@ -203,7 +203,7 @@ class Entry:
     @property
     def time_axis(self) -> int | None:
         """Which axis is time, where the operation ran over all of time at once."""
-        return self.node.scope.time_axis
+        return self.node.time_axis
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -105,7 +105,7 @@ class Sweep:
         careful: bool = False,
         through_cuts: bool = False,
     ) -> None:
-        found = _leading_to(seeds, targets or (), through_cuts)
+        found = _leading_to(seeds, targets or (), through_cuts, each_output=careful or targets is not None)
         self.nodes = sorted(found, key=attrgetter("serial"))
         if through_cuts and targets is None:
             targets = {node for node in self.nodes if isinstance(node, Leaf) and node.requires_grad}
@@ -138,8 +138,8 @@ class Sweep:
             common = type(node) is Node  # and no leaf, bundle or output
             if not common and isinstance(node, Bundle):
                 g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
-            elif g.shape != node.shape:
-                g = unbroadcast(g, node.shape)
+            elif g.shape != node.shape or g.dtype is not node.dtype:
+                g = self._fitted(node, g)
             if node.watch is not None:
                 g = self._shown(node, node.watch, g)
             arrived = not common and isinstance(node, Leaf) if targets is None else node in targets
@@ -154,27 +154,50 @@ class Sweep:
             inputs, saved = node.inputs, node.saved
             for i, pullback, pick in node.routes or ():
                 parent = inputs[i]
-                if parent not in live:
+                direct = parent not in live
+                if direct and not (type(parent) is Output and parent.bundle in live):
                     continue
                 values = as_tensors(node, pullback, pick(saved)) if taped else pick(saved)
-                if pullback.together is not None and not apart:
+                if pullback.together is not None and not apart and not direct:
                     self._wait(parent, (pullback,), (g, *values))
                     continue
                 term = _placed(node.scope, pullback, g, values) if taped else pullback.function(g, *values)
                 if careful:
                     term = _checked(node, pullback, g, term)
-                if term.shape != parent.shape or term.dtype is not parent.dtype:
-                    term = _fitted(pullback, node, parent, term)
+                if direct:
+                    self._deliver(parent, term)
+                    continue
                 held = cotangents.get(parent)
-                cotangents[parent] = term if held is None else _added(held, term, parent)
+                cotangents[parent] = term if held is None else self._added(parent, held, term)
 
     def _deliver(self, node: Output, g: Any) -> None:
-        """Put the cotangent of one of several outputs in its place."""
+        """Put the cotangent of one of several outputs, or a term of it, in its place."""
+        if g.shape != node.shape or g.dtype is not node.dtype:
+            g = self._fitted(node, g)
         bundle, i = node.bundle, node.position
         parts = self._cotangents.get(bundle)
         if parts is None:
             parts = self._cotangents[bundle] = [None] * len(bundle.outputs)
         parts[i] = g if parts[i] is None else parts[i] + g
+
+    def _added(self, node: Node, held: Any, term: Any) -> Any:
+        """The sum of two terms of a node's cotangent. Where both were broadcast alike, they are added before they are reduced."""
+        if held.shape != term.shape:
+            held, term = self._fitted(node, held), self._fitted(node, term)
+        return held + term
+
+    def _fitted(self, node: Node, g: Any) -> Any:
+        """A cotangent in the shape and dtype of its value."""
+        if not _fits(g, node.shape):
+            edges = [(edge[1], user) for user in self.nodes for edge in user.edges if edge[0] is node]
+            rules = " or ".join(sorted({f"{pullback.op} for {pullback.argument}" for pullback, _ in edges}))
+            raise PullbackError(
+                f"the pullback of {rules} returned shape {g.shape} for an input of shape {node.shape}, in the backward pass of "
+                f"{edges[-1][1].describe() if edges else node.describe()}; "
+                "a pullback must give the input's shape, or one that broadcasting made of it"
+            )
+        g = g if g.shape == node.shape else unbroadcast(g, node.shape)
+        return g if g.dtype == node.dtype else g.astype(node.dtype)
 
     # ---- terms that are cheaper together -----------------------------------------------------------------------
     #
@@ -198,9 +221,7 @@ class Sweep:
             term = pullback.together(uses.calls) if len(uses.calls) > 1 else pullback.function(*uses.calls[0])
             for mover, saved in then:
                 term = mover.function(term, *saved)
-            if term.shape != node.shape or term.dtype != node.dtype:
-                term = _fitted(pullback, node, node, term)
-            g = term if g is None else _added(g, term, node)
+            g = term if g is None else self._added(node, g, term)
         return g
 
     def _hand_on(self, node: Node, by_rule: dict[Any, Uses]) -> bool:
@@ -251,7 +272,7 @@ def term_of(node: Node, cotangent: Any, edge: Edge, taped: bool = False) -> Any:
         values = as_tensors(node, pullback, values)
     with np.errstate(all="ignore"):
         term = _checked(node, pullback, cotangent, pullback.function(cotangent, *values))
-        return unbroadcast(_fitted(pullback, node, parent, term), parent.shape)
+        return unbroadcast(term, parent.shape).astype(parent.dtype)
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -306,22 +327,10 @@ def _checked(node: Node, pullback: Pullback, g: Any, term: Any) -> Any:
     return term
 
 
-def _fitted(pullback: Pullback, node: Node, parent: Node, term: Any) -> Any:
-    """A term in the dtype of the value it is for, once its shape is known to reduce to that value's."""
-    extra = term.ndim - len(parent.shape)
-    if extra < 0 or any(n not in (1, m) for n, m in zip(parent.shape, term.shape[extra:])):
-        raise PullbackError(
-            f"the pullback of {pullback.op} for {pullback.argument} returned shape {term.shape} "
-            f"for an input of shape {parent.shape}, in the backward pass of {node.describe()}; "
-            "a pullback must give the input's shape, or one that broadcasting made of it"
-        )
-    return term if term.dtype == parent.dtype else term.astype(parent.dtype)
-
-
-def _added(held: Any, term: Any, node: Node) -> Any:
-    if held.shape != term.shape:
-        held, term = unbroadcast(held, node.shape), unbroadcast(term, node.shape)
-    return held + term
+def _fits(g: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a cotangent has this shape, or one that broadcasting could have made of it."""
+    extra = g.ndim - len(shape)
+    return extra >= 0 and all(n in (1, m) for n, m in zip(shape, g.shape[extra:]))
 
 
 def _array(value: Any) -> Any:
@@ -351,8 +360,11 @@ def _with_outputs(value: Any, node: Node) -> Any:
 # ---- which nodes, and whether they may be passed ----------------------------------------------------------------------
 
 
-def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: bool) -> set[Node]:
-    """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed."""
+def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: bool, each_output: bool) -> set[Node]:
+    """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed.
+
+    An output of several that nobody watches is left out, unless each is wanted: its terms go straight to its bundle.
+    """
     found = set(roots)
     stack = list(roots)
     while stack:
@@ -363,6 +375,8 @@ def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: 
             continue
         inputs = node.inputs
         for parent in [inputs[i] for i, _, _ in node.routes] if node.routes else node.parents:
+            if type(parent) is Output and parent.watch is None and not each_output and parent.requires_grad:
+                parent = parent.bundle
             if parent not in found and (parent.requires_grad or through_cuts):
                 found.add(parent)
                 stack.append(parent)

@@ -52,7 +52,8 @@ def escape(text: str) -> str:
         >>> print(escape('a & "b"'))
         a &amp; \\"b\\"
     """
-    text = "".join("\ufffd" if c != "\n" and not _is_writable(c) else c for c in text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join("\ufffd" if c != "\n" and not _is_writable(c) else c for c in text)
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

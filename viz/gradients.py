@@ -7,6 +7,7 @@ reach a value along all its edges add up to the value's own. Nothing is computed
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Gradients:
     def values(self, entries: list[Entry]) -> Grad:
         """Of the values that a node shows, together."""
         arrays = [entry.grad for entry in entries if entry.grad is not None]
-        return _grad(arrays, any(map(_is_padding, entries)))
+        return _grad(arrays, entries)
 
     def edges(self, edges: dict[tuple[int, int], Edge], node_of: dict[int, Node]) -> None:
         """Of the edges: what flowed to the source's values through the target's. Terms to the same value add up."""
@@ -38,18 +39,20 @@ class Gradients:
                     held = terms[id(node_of[i]), id(node_of[event.index])]
                     held[i] = held[i] + term if i in held else np.asarray(term)
         for key, edge in edges.items():
-            ends = [self._whole[i] for i in (*edge.source.entries, *edge.target.entries)]
-            padding = any(map(_is_padding, ends))
-            edge.grad = _grad(list(terms[key].values()), padding)
+            ends = (self._whole[i] for i in (*edge.source.entries, *edge.target.entries))
+            edge.grad = _grad(list(terms[key].values()), ends)
 
 
-def _grad(arrays: list[Any], padding: bool) -> Grad:
+def _grad(arrays: list[Any], entries: Iterable[Entry]) -> Grad:
+    """Of arrays that belong to these entries, together."""
     if not arrays:
         return NO_GRAD
     norm = _norm(arrays)
     if not np.isfinite(norm):
         return Grad("nonfinite", None)
-    return Grad("finite", norm) if norm else Grad("masked" if padding else "zero", 0.0)
+    if norm:
+        return Grad("finite", norm)
+    return Grad("masked" if any(map(_is_padding, entries)) else "zero", 0.0)
 
 
 def _norm(arrays: list[Any]) -> float:

@@ -28,12 +28,13 @@ ROUNDS = dict(zip(SIZES, (41, 41, 31, 15), strict=True))
 MEMORY_SIZE = Size(200, 64, 128, 128)
 FLAT_STEPS = (4_000, 16_000)
 
-OURS, TORCH, TORCH_INDEXED, AUTOGRAD, MYGRAD, BY_HAND = (
+OURS, TORCH, TORCH_INDEXED, AUTOGRAD, MYGRAD, MYGRAD_UNGUARDED, BY_HAND = (
     "tinygrad_seq",
     "PyTorch",
     "PyTorch, xw[t]",
     "HIPS autograd",
     "MyGrad",
+    "MyGrad, no guard",
     "NumPy by hand",
 )
 MODULES = {
@@ -42,11 +43,12 @@ MODULES = {
     TORCH_INDEXED: "lstm_torch",
     AUTOGRAD: "lstm_autograd",
     MYGRAD: "lstm_mygrad",
+    MYGRAD_UNGUARDED: "lstm_mygrad",
     BY_HAND: "lstm_numpy",
 }
 
 # Our time divided by theirs may be at most this; None: shown for comparison only.
-TARGETS = {TORCH: 1.0, TORCH_INDEXED: None, AUTOGRAD: 0.3, MYGRAD: 0.3, BY_HAND: None}
+TARGETS = {TORCH: 1.0, TORCH_INDEXED: None, AUTOGRAD: 0.3, MYGRAD: 0.3, MYGRAD_UNGUARDED: None, BY_HAND: None}
 FLAT_TARGET = 1.15  # cost per step of the long sequence over that of the short one: flat, up to noise
 TOLERANCE = {np.float64: 1e-9, np.float32: 1e-4}
 
@@ -98,11 +100,13 @@ def steps_of(modules, problem, hoisted=True):
     """{name: training step} for one problem; HIPS autograd and MyGrad run at the small sizes only."""
     steps = {}
     for name, module in modules.items():
-        if name in (AUTOGRAD, MYGRAD) and problem.size not in SMALL:
+        if name in (AUTOGRAD, MYGRAD, MYGRAD_UNGUARDED) and problem.size not in SMALL:
             continue
         if name == TORCH_INDEXED:
             if hoisted:
                 steps[name] = module.training_step(problem, hoisted=True, indexed=True)
+        elif name == MYGRAD_UNGUARDED:
+            steps[name] = module.training_step(problem, hoisted=hoisted, guarded=False)
         else:
             steps[name] = module.training_step(problem, hoisted=hoisted)
     return steps
@@ -215,7 +219,7 @@ def report_memory(modules):
         if OURS in modules:
             parameters = modules[OURS].parameters_of(problem)
             loss = modules[OURS].loss_of(problem, *parameters, hoisted)
-            excluded = [*problem.constants, *(parameter.data for parameter in parameters)]
+            excluded = [*problem.constants, *(parameter.data for parameter in parameters), loss.data]
             kept[OURS] = measure.kept_bytes(loss, excluded)
             if not kept[OURS]:
                 sys.exit("no array is reachable from our loss: the count has lost its way, and 0 bytes is no result")
@@ -247,7 +251,8 @@ def report_flatness(modules, quick):
         if name not in modules:
             continue
         problems = {T: random_problem(Size(T, 1, 8, 8)) for T in (short, long)}
-        steps = {T: modules[name].training_step(problem) for T, problem in problems.items()}
+        spelling = {} if name == BY_HAND else {"indexed": True}
+        steps = {T: modules[name].training_step(problem, **spelling) for T, problem in problems.items()}
         samples = measure.interleaved(steps, rounds=3 if quick else 7, block_seconds=0.0)
         samples = {T: np.divide(times, T) for T, times in samples.items()}
         growth = measure.ratio(samples, long, short)

@@ -154,7 +154,9 @@ def test_the_four_marks_differ():
     assert len({(look[0], look[2], look[3]) for look in dot.MARKS.values()}) == 4
 
 
-@pytest.mark.parametrize(("x", "text"), [(0.0, "0"), (-0.001, "0"), (-0.5, "-0.5"), (1.0, "1"), (10.0, "10"), (2.346, "2.35"), (-3, "-3")])
+@pytest.mark.parametrize(
+    ("x", "text"), [(0.0, "0"), (-0.001, "0"), (-0.5, "-0.5"), (1.0, "1"), (10.0, "10"), (2.346, "2.35"), (-3, "-3")]
+)
 def test_numbers(x, text):
     assert dot.number(x) == text
 

@@ -120,6 +120,20 @@ def test_one_step_of_an_edge_by_hand():
     assert to_x["grad"]["norm"] == pytest.approx(2 * np.sqrt(2))
 
 
+def test_terms_to_the_same_value_add_up():
+    """d(x x)/dx = x + x: two terms through one operation. And 3 x + 4 x in one cell: 3 and 4 through one node."""
+    x = tg.tensor([3.0], requires_grad=True, name="x")
+    with tg.record() as tape:
+        with tg.scope("square", t=0):
+            y = x * x
+        with tg.scope("cell", t=1):
+            loss = (y * 3 + y * 4).sum()
+    loss.backward()
+    edges = edges_of(viz.draw(tape, level="cell"), "backward")
+    assert edges["t1.cell", "t0.square"]["grad"]["norm"] == pytest.approx(7)
+    assert edges["t0.square", "x"]["grad"]["norm"] == pytest.approx(7 * (3 + 3))
+
+
 def test_no_backward_edges_before_a_backward_pass():
     tape, loss = runs.elman(3)
     drawing = viz.draw(tape)

@@ -72,7 +72,10 @@ def _sigmoid(x: Any) -> Any:
     """The logistic function 1 / (1 + exp(-x)), elementwise; exact in both tails, and never an overflow."""
     with np.errstate(over="ignore"):  # exp(-x) = inf is right: 1 / inf is 0
         e = np.exp(-x)
-    return np.reciprocal(np.add(e, _ONE[e.itemsize]))
+    if type(e) is not np.ndarray:
+        return 1 / (1 + e)
+    np.add(e, _ONE[e.itemsize], e)
+    return np.reciprocal(e, e)
 
 
 # The derivative is y * (1 - y), multiplied out: that saves an operation with a Python number.
@@ -154,8 +157,15 @@ implements[np.clip] = clip
 
 detach = elementwise(lambda x: x, vjp=dict(x=lambda g: g), name="detach", numpy=Tensor.detach, moves=True, cut=True,
                      samples=unary())
-astype = elementwise(lambda x, dtype: np.asarray(x).astype(dtype), vjp=dict(x=lambda g: g),  # back again: the sweep's work
-                     name="astype", numpy=Tensor.astype, samples=unary(dtype=np.dtype(float)))
+
+
+def _astype(x: Any, dtype: Any) -> Any:
+    """The values of x in another dtype. The gradient comes back in that of x; through integers none does."""
+    return np.asarray(x).astype(dtype)
+
+
+astype = elementwise(_astype, vjp=dict(x=lambda g: g), name="astype", numpy=Tensor.astype,  # back again: the sweep's work
+                     samples=unary(dtype=np.dtype(float)))
 if hasattr(np, "astype"):  # from NumPy 2.1
     implements[np.astype] = astype
 

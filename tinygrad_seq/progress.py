@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ class progress(Iterable[Item]):
     def __init__(self, items: Iterable[Item], label: str, total: int | None = None, file: TextIO | None = None) -> None:
         self._items = items
         self._label = label
-        self._total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+        self._total = total if total is not None else len(items) if isinstance(items, Sized) else None
         self._file = file if file is not None else sys.stderr
         self._bar: Any = None
         self.notes = ""

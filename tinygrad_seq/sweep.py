@@ -229,6 +229,8 @@ class Sweep:
         if len(node.edges) != 1 or not node.edges[0][1].moves or (self.targets is not None and node in self.targets):
             return False
         parent, mover, saved = node.edges[0]
+        if parent not in self.live:
+            return False
         then = (mover, tuple(saved))
         try:
             hash(then)

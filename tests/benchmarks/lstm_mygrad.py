@@ -1,8 +1,8 @@
 """The LSTM training step in MyGrad: the tape for students that stays closest to NumPy.
 
 It runs as it comes, with memory guarding on (which locks arrays that are part of a graph against writing), and once
-more with it off, as its documentation advises where speed counts. MyGrad has no `split`, so the gates are slices; and its Python numbers are float64, so the loss starts from a zero
-of the problem's dtype: everything stays float32.
+more with it off, as its documentation advises where speed counts. MyGrad has no `split`, so the gates are slices; and
+its Python numbers are float64, so the loss starts from a zero of the problem's dtype: everything stays float32.
 """
 
 import mygrad as mg

@@ -62,7 +62,7 @@ def test_nested_arguments():
 
 def test_an_ignored_argument_has_gradient_zero():
     assert (tg.grad(lambda x: 3.0)(X).data == 0).all()
-    y, pull = tg.vjp(lambda a, b: a * 2, X, X)
+    _, pull = tg.vjp(lambda a, b: a * 2, X, X)
     assert (pull(np.ones(3))[1].data == 0).all()
 
 
@@ -97,7 +97,7 @@ def test_jvp_equals_the_jacobian_times_the_tangent():
         return np.exp(x) * y, np.where(x > 0, np.log(np.abs(x)), 0.0)
 
     v = np.array([1.0, -2.0, 0.5])
-    (a, b), (da, db) = tg.jvp(g, (X, X), (v, 2 * v))
+    (a, _), (da, db) = tg.jvp(g, (X, X), (v, 2 * v))
     assert np.allclose(a.data, np.exp(X) * X) and np.allclose(da.data, np.exp(X) * (X * v + 2 * v))
     assert np.allclose(db.data, np.where(X > 0, v / X, 0))
 
@@ -173,6 +173,11 @@ def test_second_order_through_a_checkpoint():
     assert np.allclose(plain, light, rtol=1e-10)
 
 
+def is_code(thing):
+    """Types, modules and the globals of modules: what a function refers to without keeping anything of a graph."""
+    return isinstance(thing, (type, types.ModuleType)) or (isinstance(thing, dict) and "__builtins__" in thing)
+
+
 def test_a_checkpoint_saves_its_arguments_only():
     def kept(checkpointed):
         W, x = tg.Parameter(np.eye(4)), tg.tensor(np.ones((50, 2, 4)))
@@ -185,8 +190,7 @@ def test_a_checkpoint_saves_its_arguments_only():
             seen[id(thing)] = thing
             if isinstance(thing, np.ndarray):
                 continue
-            modules = lambda each: isinstance(each, (type, types.ModuleType)) or (isinstance(each, dict) and "__builtins__" in each)
-            stack += [each for each in gc.get_referents(thing) if not modules(each)]
+            stack += [each for each in gc.get_referents(thing) if not is_code(each)]
         return sum(1 for thing in seen.values() if isinstance(thing, np.ndarray))
 
     assert kept(True) < kept(False) / 2

@@ -74,6 +74,16 @@ def test_several_outputs_meet_in_one_pullback_and_missing_ones_count_as_zero():
     assert (x.grad.data == np.repeat([2.0, 0.0, 3.0], 2)).all()
 
 
+def test_a_view_of_one_of_several_outputs_gets_its_terms():
+    """The products with b.T wait at the view, and their sum must reach b's place among the outputs."""
+    x = leaf(4, 6)
+    a, b = tg.split(x, 2, axis=1)
+    ((a @ b.T) * (a @ b.T)).sum().backward()
+    p, q = x.data[:, :3], x.data[:, 3:]
+    g = 2 * (p @ q.T)
+    assert np.allclose(x.grad.data, np.concatenate([g @ q, g.T @ p], axis=1), rtol=1e-12)
+
+
 def test_stacked_products_equal_the_sum_of_single_ones():
     rng = np.random.default_rng(0)
     W = leaf(4, 4)
@@ -92,7 +102,12 @@ def test_a_transposed_weight_written_in_every_step_counts_as_the_weight(monkeypa
     sweeping = sweep.Sweep({loss.node: np.ones(())})
     waiting = []
     original = sweep.Sweep._gathered
-    monkeypatch.setattr(sweep.Sweep, "_gathered", lambda self, node, g, uses: waiting.append((node, uses)) or original(self, node, g, uses))
+
+    def gathered(self, node, g, uses):
+        waiting.append((node, uses))
+        return original(self, node, g, uses)
+
+    monkeypatch.setattr(sweep.Sweep, "_gathered", gathered)
     for _ in sweeping:
         pass
     assert [(node is W.node, [len(use.calls) for use in uses.values()]) for node, uses in waiting] == [(True, [6])]
@@ -139,7 +154,12 @@ def test_the_branch_not_taken_by_where_gives_no_nan():
 def test_the_careful_second_sweep_runs_only_when_it_is_needed(monkeypatch):
     made = []
     original = sweep.Sweep.__init__
-    monkeypatch.setattr(sweep.Sweep, "__init__", lambda self, *args, **kw: made.append(kw.get("careful", False)) or original(self, *args, **kw))
+
+    def init(self, *args, **options):
+        made.append(options.get("careful", False))
+        original(self, *args, **options)
+
+    monkeypatch.setattr(sweep.Sweep, "__init__", init)
     x = tg.tensor([0.5], requires_grad=True)
     np.sqrt(x).sum().backward()
     assert made == [False]
@@ -209,7 +229,7 @@ def test_backward_twice_raises_and_changes_nothing():
     y = (x * x).sum()
     y.backward()
     before = x.grad
-    with pytest.raises(tg.FreedGraphError, match="second time.*retain_graph"):
+    with pytest.raises(tg.FreedGraphError, match=r"second time.*retain_graph"):
         y.backward()
     assert x.grad is before
 

@@ -60,7 +60,8 @@ def test_complex_numbers_and_strings_are_refused():
 def test_arrays_on_the_left_dispatch_to_us():
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     array = np.array([3.0, 4.0], np.float32)
-    for y in (array + x, array * x, array @ x, np.where(array > 3, x, 0), np.concatenate([array, x]), np.float32(2) * x, np.stack([array, x])):
+    joined = np.concatenate([array, x]), np.stack([array, x])
+    for y in (array + x, array * x, array @ x, np.float32(2) * x, np.where(array > 3, x, 0), *joined):
         assert isinstance(y, tg.Tensor) and y.requires_grad
 
 

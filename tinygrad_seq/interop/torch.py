@@ -1,0 +1,217 @@
+"""Weights between our layers and PyTorch's, both ways, gradients too. PyTorch is not imported.
+
+What differs: PyTorch multiplies from the left, so its matrices are ours transposed, (G*H, I). Its gates have another order,
+and its GRU's z is 1 - Γ_u, so the update gate's weights change their sign: 1 - σ(a) = σ(-a). Its recurrent layers have two
+biases, b_ih and b_hh, that are only ever added; ours is their sum. Where they are not (the candidate of a GRU that
+resets after the product), we have two as well. On the way out ours goes to b_ih, and zeros to b_hh; the gradients of
+both are the gradient of the sum.
+
+| cell | our columns | PyTorch's rows |
+| --- | --- | --- |
+| LSTM | u, f, o, candidate | i (u), f, g (candidate), o |
+| GRU | u, r, candidate | r, z (1 - u), n (candidate) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_seq as tg
+from tinygrad_seq.models import GRU, LSTM, RNN, Embedding, GRUCell, LayerNorm, Linear, LSTMCell, RNNCell
+from tinygrad_seq.tensor import as_array
+
+Array = np.ndarray[Any, Any]
+
+
+def load_torch(layer: Any, state_dict: Mapping[str, Any]) -> Any:
+    """Take over the weights of PyTorch's counterpart of a layer.
+
+    Args:
+        layer: RNN, GRU (with `reset_after`), LSTM, one of their cells, Linear, Embedding or LayerNorm.
+        state_dict: what `state_dict()` of the counterpart gives, with tensors or arrays. Dtypes are cast to the layer's.
+
+    Returns:
+        The layer.
+
+    Raises:
+        TypeError: PyTorch has no such layer.
+        ValueError: names or shapes do not fit; the message lists all of it, and nothing has been changed.
+    """
+    links = list(_links(layer))
+    given = {name: _plain(value) for name, value in state_dict.items()}
+    wanted = {name: shape for link in links for name, shape in link.theirs.items()}
+    problems = [f"missing: {name}" for name in wanted if name not in given]
+    problems += [f"unexpected: {name}" for name in given if name not in wanted]
+    problems += [
+        f"{name}: shape {given[name].shape} instead of {shape}"
+        for name, shape in wanted.items()
+        if name in given and given[name].shape != shape
+    ]
+    if problems:
+        raise ValueError(f"these weights of PyTorch's do not fit {type(layer).__name__}:\n  " + "\n  ".join(problems))
+    for link in links:
+        link.parameter.overwrite(link.inward(*[given[name] for name in link.theirs]))
+    return layer
+
+
+def to_torch(layer: Any) -> dict[str, Array]:
+    """The weights of a layer as its counterpart's `load_state_dict` takes them, once `torch.from_numpy` has wrapped each.
+
+    Args:
+        layer: as for `load_torch`.
+
+    Returns:
+        New arrays by PyTorch's names, in the layer's dtype.
+    """
+    return {name: array for link in _links(layer) for name, array in zip(link.theirs, link.outward(link.parameter.data))}
+
+
+def to_torch_grads(layer: Any) -> dict[str, Array | None]:
+    """The gradients of a layer's parameters by PyTorch's names and in its shapes; None where none was computed."""
+    found: dict[str, Array | None] = {}
+    for link in _links(layer):
+        grad = link.parameter.grad
+        arrays = [None] * len(link.theirs) if grad is None else link.cotangents(grad.data)
+        found |= zip(link.theirs, arrays)
+    return found
+
+
+# ---- which parameter is which ---------------------------------------------------------------------------------------------
+
+
+class Link(NamedTuple):
+    """One parameter of ours, and the one or two of PyTorch's that say the same.
+
+    Attributes:
+        parameter: ours.
+        theirs: name and shape of each of theirs.
+        inward: from their arrays to ours.
+        outward: from ours to theirs.
+        cotangents: the same for gradients.
+    """
+
+    parameter: tg.Parameter
+    theirs: dict[str, tuple[int, ...]]
+    inward: Callable[..., Array]
+    outward: Callable[[Array], list[Array]]
+    cotangents: Callable[[Array], list[Array]]
+
+
+class Gates(NamedTuple):
+    """The order of a cell's gates in PyTorch, as numbers of ours, and the sign that each of them takes."""
+
+    order: tuple[int, ...]
+    signs: tuple[int, ...]
+
+    def outward(self, ours: Array) -> Array:
+        """(..., G*H) in our order -> in theirs."""
+        blocks = np.split(ours, len(self.order), axis=-1)
+        return np.concatenate([sign * blocks[i] for i, sign in zip(self.order, self.signs)], axis=-1)
+
+    def inward(self, theirs: Array) -> Array:
+        """(..., G*H) in their order -> in ours."""
+        blocks = np.split(theirs, len(self.order), axis=-1)
+        places = [self.order.index(i) for i in range(len(self.order))]
+        return np.concatenate([self.signs[k] * blocks[k] for k in places], axis=-1)
+
+
+GATES: dict[type, Gates] = {
+    RNNCell:  Gates((0,), (1,)),
+    LSTMCell: Gates((0, 1, 3, 2), (1, 1, 1, 1)),       # i = u, f, g = candidate, o
+    GRUCell:  Gates((1, 0, 2), (1, -1, 1)),            # r, z = 1 - u, n = candidate
+}  # fmt: skip
+
+
+def _links(layer: Any) -> Iterator[Link]:
+    """Every parameter of a layer, with PyTorch's."""
+    if isinstance(layer, RNN | GRU | LSTM):
+        for i, cell in enumerate(layer.cells):
+            suffix = f"_l{i // layer.directions}" + ("_reverse" if i % layer.directions else "")
+            yield from _links_of_cell(cell, suffix)
+    elif type(layer) in GATES:
+        yield from _links_of_cell(layer, "")
+    elif isinstance(layer, Linear):
+        yield _matrix("weight", layer.W)
+        yield from _same("bias", layer.b)
+    elif isinstance(layer, Embedding):
+        yield from _same("weight", layer.W)
+    elif isinstance(layer, LayerNorm):
+        yield from _same("weight", layer.weight)
+        yield from _same("bias", layer.bias)
+    else:
+        known = "RNN, GRU, LSTM, RNNCell, GRUCell, LSTMCell, Linear, Embedding and LayerNorm"
+        raise TypeError(f"PyTorch has no counterpart of {type(layer).__name__}; there are those of {known}")
+
+
+def _links_of_cell(cell: Any, suffix: str) -> Iterator[Link]:
+    if isinstance(cell, GRUCell) and not cell.reset_after:
+        raise TypeError("PyTorch's GRU resets after the product, which is another function: make this one with reset_after=True")
+    if isinstance(cell, LSTMCell) and cell.W_p is not None and not suffix:
+        raise TypeError("PyTorch's LSTMCell has no proj_size; its LSTM has")
+    gates = GATES[type(cell)]
+    yield _matrix(f"weight_ih{suffix}", cell.W_x, gates)
+    yield _matrix(f"weight_hh{suffix}", cell.W_h, gates)
+    if cell.b is not None:
+        yield from _biases(cell, suffix, gates)
+    if isinstance(cell, LSTMCell) and cell.W_p is not None:
+        yield _matrix(f"weight_hr{suffix}", cell.W_p)
+
+
+def _same(name: str, parameter: tg.Parameter | None) -> Iterator[Link]:
+    """A parameter that is the same there; none, if there is none."""
+    if parameter is not None:
+        yield Link(parameter, {name: parameter.shape}, lambda theirs: theirs, _copied, _copied)
+
+
+def _copied(array: Array) -> list[Array]:
+    return [array.copy()]
+
+
+_AS_IT_IS = Gates((0,), (1,))
+
+
+def _matrix(name: str, parameter: tg.Parameter, gates: Gates = _AS_IT_IS) -> Link:
+    """A matrix: theirs is ours transposed, with the gates in their order."""
+
+    def outward(ours: Array) -> list[Array]:
+        return [np.ascontiguousarray(gates.outward(ours).T)]
+
+    rows, columns = parameter.shape
+    return Link(parameter, {name: (columns, rows)}, lambda theirs: gates.inward(theirs.T), outward, outward)
+
+
+def _biases(cell: Any, suffix: str, gates: Gates) -> Iterator[Link]:
+    """Two biases of theirs, which are added to one of ours; a GRU's candidate keeps two, the second one in b_h."""
+    ih, hh, H = f"bias_ih{suffix}", f"bias_hh{suffix}", cell.hidden_size
+    b, b_h = cell.b, getattr(cell, "b_h", None)
+    if b_h is None:
+        yield Link(
+            b,
+            {ih: b.shape, hh: b.shape},
+            lambda b_ih, b_hh: gates.inward(b_ih + b_hh),
+            lambda ours: [gates.outward(ours), np.zeros_like(ours)],
+            lambda grad: [gates.outward(grad), gates.outward(grad)],
+        )
+        return
+    # b_hh's last H entries are the candidate's second bias; the others of b_hh are added to b_ih.
+    yield Link(
+        b,
+        {ih: b.shape, hh: b.shape},
+        lambda b_ih, b_hh: gates.inward(b_ih + np.concatenate([b_hh[:-H], np.zeros(H, b_hh.dtype)])),
+        lambda ours: [gates.outward(ours), np.concatenate([np.zeros(2 * H, ours.dtype), b_h.data])],
+        lambda grad: [
+            gates.outward(grad),
+            np.concatenate([gates.outward(grad)[:-H], np.zeros(H, grad.dtype) if b_h.grad is None else b_h.grad.data]),
+        ],
+    )
+    yield Link(b_h, {hh: b.shape}, lambda b_hh: b_hh[-H:], lambda ours: [], lambda grad: [])
+
+
+def _plain(value: Any) -> Array:
+    """An array of a tensor of PyTorch's, wherever it is, or of ours, or of anything that NumPy takes."""
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu().numpy()
+    return as_array(value)

@@ -106,7 +106,7 @@ def _apart(result: Any, single: bool) -> tuple[Any, tuple[tg.Tensor, ...]]:
 def _refuse_other_shapes(cell: Any, old: Sequence[Any], new: Sequence[Any]) -> None:
     before, after = [part.shape for part in old], [part.shape for part in new]
     if before != after:
-        raise tg.ShapeError(f"{type(cell).__name__} made a state of shapes {after} out of one of shapes {before}; a step keeps them")
+        raise tg.ShapeError(f"{type(cell).__name__} made a state of {_in_words(after)} out of one of {_in_words(before)}")
 
 
 def _column(rows: Array, like: Any) -> Array:
@@ -161,7 +161,7 @@ class Layer(tg.Module):
         if not (callable(merge) or merge is None or merge in MERGES):
             raise ValueError(f"merge is one of {', '.join(map(repr, MERGES))}, None or a function, not {merge!r}")
         if state_dropout and not all("seen" in inspect.signature(getattr(cell, "step", cell)).parameters for cell in cells):
-            raise TypeError("state_dropout needs a cell whose step takes `seen`, what its products read of the state; see Cell.step")
+            raise TypeError("state_dropout needs a cell whose step takes `seen`, what its products read; see Cell.step")
         self.cells = list(cells)
         self.directions = directions
         self.reverse = reverse

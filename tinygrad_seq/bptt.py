@@ -118,9 +118,9 @@ def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
 
 def _flow(node: Node, g: Any, edge: Edge) -> Any:
     if isinstance(node, Output):  # to its place among the outputs of its call
-        return [g if i == node.position else None for i in range(len(node.bundle.outputs))]
+        return [g if i == node.position else None for i in range(len(node.bundle.shapes))]
     if isinstance(node, Bundle):
-        g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
+        g = [zero if part is None else part for part, zero in zip(g, node.zeros)]
     return term_of(node, g, edge)
 
 

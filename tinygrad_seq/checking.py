@@ -428,7 +428,7 @@ def _check_kind(node: Node) -> None:
         fits = handle is None or (handle.shape, handle.dtype) == (node.shape, node.dtype)
         _require(fits, node, f"is the leaf of a tensor that is now {handle.shape} {handle.dtype}" if handle is not None else "")
     elif isinstance(node, Output):
-        told = node.bundle.outputs[node.position : node.position + 1]
+        told = [*zip(node.bundle.shapes, node.bundle.dtypes)][node.position : node.position + 1]
         _require(told == [(node.shape, node.dtype)], node, f"is output {node.position} of a bundle that says {told}")
     elif node.freed:
         _require(not len(node.saved) and not len(node.inputs), node, "has been freed and still holds something")
@@ -454,7 +454,7 @@ def _expected(node: Node, value: Any, source: int | None) -> Iterator[tuple[Any,
         for i, part in enumerate(value):
             yield from _expected(node, part, i)
     elif source == Pullback.OUTPUT and isinstance(node, Bundle):
-        yield from ((part, shape) for part, (shape, _) in zip(value, node.outputs))
+        yield from zip(value, node.shapes)
     elif source == Pullback.OUTPUT:
         yield value, node.shape
     elif source is not None and source < len(node.inputs) and isinstance(node.inputs[source], Node):

@@ -9,6 +9,7 @@ differentiated again, where the arguments are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
 from typing import Any
@@ -252,8 +253,9 @@ class Replay:
         bundle = Bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
         for y in results:
             if isinstance(y, Tensor):
-                bundle.outputs.append((y.shape, y.dtype))
-                node = Output(bundle, len(bundle.outputs) - 1, y.shape, y.dtype)
+                node = Output(bundle, len(bundle.shapes), y.shape, y.dtype)
+                bundle.shapes.append(y.shape)
+                bundle.dtypes.append(y.dtype)
                 node.requires_grad = node.requires_grad and y.requires_grad
                 yield Tensor(y.data, node)
             else:
@@ -369,14 +371,15 @@ def _result(found: Any, like: Tensor) -> Tensor:
 
 
 def _depends_on_variables(results: Sequence[Tensor], ours: Collection[Any]) -> bool:
-    """Whether results depend on variables other than these: those of a transform around this one."""
+    """Whether results depend on variables older than these: those of a transform around this one."""
+    oldest = min((node.serial for node in ours), default=math.inf)
     stack = [y.node for y in results if y.requires_grad and y.node is not None]
     found = set(stack)
     while stack:
         node = stack.pop()
         if node in ours:
             continue
-        if node.op == "variable":
+        if node.op == "variable" and node.serial < oldest:
             return True
         fresh = {parent for parent in node.parents if parent.requires_grad} - found
         found |= fresh

@@ -136,6 +136,8 @@ class Event:
     def _written(self, value: Any, source: int | None) -> Any:
         if source is None:
             return value
+        if isinstance(value, (int, float)):
+            return value  # a number written in the call stands for itself, and rules may ask what it is
         if source == Pullback.ALL_INPUTS:
             return tuple(self._written(part, i) for i, part in enumerate(value))
         label = (
@@ -209,7 +211,9 @@ def _text(value: Any) -> str:
         return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else f"({', '.join(map(_text, value))})"
     if isinstance(value, Written):
         return value.text
-    return "…" if isinstance(value, np.ndarray) and value.ndim else str(value)
+    if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
+        return f"{value.flat[0]:g}"  # an array of zeros, say
+    return "…" if isinstance(value, np.ndarray) else str(value)
 
 
 def _inside(value: Any, binds: int) -> str:

@@ -395,7 +395,9 @@ TITLES = ("#", "t", "scope", "name", "op", "inputs", "shape", "saved")
 
 def cells(entry: Entry) -> tuple[str, ...]:
     """An entry as the cells of a row."""
-    inputs = " ".join(Entry(entry._recording, i).label for i in entry.inputs)
+    shown = entry.inputs if len(entry.inputs) <= 6 else (*entry.inputs[:3], *entry.inputs[-1:])
+    labels = [Entry(entry._recording, i).label for i in shown]
+    inputs = " ".join(labels if len(shown) == len(entry.inputs) else [*labels[:3], f"… {len(entry.inputs)} in all …", labels[3]])
     step = "" if entry.t is None else str(entry.t)
     saved = f"{entry.saved_bytes:,}" if entry.saved_bytes else ""
     shape = "×".join(map(str, entry.shape)) or "·"

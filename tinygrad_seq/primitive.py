@@ -213,12 +213,12 @@ class Primitive:
         inputs = [node_of(operand) for operand in operands]
         saved = keep(self._values(arrays, params, y))
         if self.several:
-            return _outputs(Bundle(self.name, inputs, params, routes, saved, context.scope, live), y)
+            return _outputs(Bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
         y = np.asarray(y)  # NumPy gives scalars for 0-d results
         return Tensor(
             y,
             Node(
-                self.name, inputs, params, routes, saved, y.shape, y.dtype, context.scope, live and y.dtype.kind == "f"
+                self.name, inputs, params or None, routes, saved, y.shape, y.dtype, context.scope, live and y.dtype.kind == "f"
             ),
         )
 
@@ -308,12 +308,12 @@ class Unary(Primitive):
         keep, routes = self._plans.get(1) or self._plan(1)
         saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
-            return _outputs(Bundle(self.name, (node,), params, routes, saved, context.scope, True), y)
+            return _outputs(Bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
         return Tensor(
-            y, Node(self.name, (node,), params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+            y, Node(self.name, (node,), params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
         )
 
 
@@ -352,7 +352,7 @@ class Binary(Primitive):
             y = np.asarray(y)
         dtype = y.dtype
         return Tensor(
-            y, Node(self.name, inputs, params, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+            y, Node(self.name, inputs, params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
         )
 
 
@@ -448,7 +448,8 @@ def _outputs(bundle: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
         if type(part) is not np.ndarray:
             part = np.asarray(part)
         shape, dtype = part.shape, part.dtype
-        bundle.outputs.append((shape, dtype))
+        bundle.shapes.append(shape)
+        bundle.dtypes.append(dtype)
         made.append(Tensor(part, Output(bundle, i, shape, dtype)))
     return tuple(made)
 

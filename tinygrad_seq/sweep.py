@@ -94,6 +94,7 @@ class Sweep:
     Attributes:
         retained: tensors that asked to keep their gradient, each with it.
         nodes: all that the sweep may pass, in order of execution.
+        watched: what has been asked to know of some of them.
         results: the cotangents of the targets that were reached.
     """
 
@@ -115,7 +116,8 @@ class Sweep:
         self.targets = targets
         self.taped = taped
         self.anomaly = current().anomaly
-        self.careful = careful or taped or self.anomaly or any(node.watch is not None for node in self.nodes)
+        self.watched = [node.watch for node in self.nodes if node.watch is not None]
+        self.careful = careful or taped or self.anomaly or bool(self.watched)
         self.results: dict[Node, Any] = {}
         self.retained: list[tuple[Tensor | None, Any]] = []
         self._cotangents = {node: g for node, g in seeds.items() if node in self.live}
@@ -137,7 +139,8 @@ class Sweep:
                 continue  # nothing that the seeds depend on used it
             common = type(node) is Node  # and no leaf, bundle or output
             if not common and isinstance(node, Bundle):
-                g = [np.zeros(*output) if part is None else part for part, output in zip(g, node.outputs)]
+                if any([part is None for part in g]):
+                    g = [zero if part is None else part for part, zero in zip(g, node.zeros)]
             elif g.shape != node.shape or g.dtype is not node.dtype:
                 g = self._fitted(node, g)
             if node.watch is not None:
@@ -177,7 +180,7 @@ class Sweep:
         bundle, i = node.bundle, node.position
         parts = self._cotangents.get(bundle)
         if parts is None:
-            parts = self._cotangents[bundle] = [None] * len(bundle.outputs)
+            parts = self._cotangents[bundle] = [None] * len(bundle.shapes)
         parts[i] = g if parts[i] is None else parts[i] + g
 
     def _added(self, node: Node, held: Any, term: Any) -> Any:
@@ -371,13 +374,18 @@ def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: 
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if node.routes is None:
+        routes = node.routes
+        if routes is None:
             raise FreedGraphError(_about_freed(node, node in roots))
         if stops and node in stops:
             continue
+        if type(node) is Output:
+            found.add(node.bundle)
+            stack.append(node.bundle)
         inputs = node.inputs
-        for parent in [inputs[i] for i, _, _ in node.routes] if node.routes else node.parents:
-            if type(parent) is Output and parent.watch is None and not each_output and parent.requires_grad:
+        for i, _, _ in routes:
+            parent = inputs[i]
+            if type(parent) is Output and not each_output and parent.watch is None and parent.requires_grad:
                 parent = parent.bundle
             if parent not in found and (parent.requires_grad or through_cuts):
                 found.add(parent)
@@ -433,8 +441,8 @@ def _refuse_overwritten(nodes: list[Node]) -> None:
 def _drain(sweep: Sweep) -> None:
     """Run a sweep to its end, and tell the recordings what they saw."""
     context = current()
-    watched = [node.watch.recording() for node in sweep.nodes if node.watch is not None]
-    tapes = {tape for recording in watched if recording is not None for tape in recording.all}
+    recordings = [watch.recording() for watch in sweep.watched]
+    tapes = {tape for recording in recordings if recording is not None for tape in recording.all}
     steps: list[Step] = []
     with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"):
         for step in sweep:

@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import numpy as np
+
 if TYPE_CHECKING:
     from tinygrad_seq.listing import Recording
     from tinygrad_seq.primitive import Pullback
@@ -150,13 +152,19 @@ class Bundle(Node):
     entry of the tape, having no value.
     """
 
-    __slots__ = ("outputs",)
+    __slots__ = ("shapes", "dtypes")
 
     def __init__(
         self, op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool
     ) -> None:
         super().__init__(op, inputs, params, routes, saved, (), None, scope, requires_grad)
-        self.outputs: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each
+        self.shapes: list[tuple[int, ...]] = []  # of the outputs
+        self.dtypes: list[Any] = []
+
+    @property
+    def zeros(self) -> list[Any]:
+        """A cotangent of zero for each output."""
+        return [np.zeros(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes)]
 
 
 class Output(Node):

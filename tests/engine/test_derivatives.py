@@ -116,6 +116,13 @@ def test_jvp_is_differentiable():
     assert np.allclose(tg.grad(directional)(X).data, SECOND)
 
 
+def test_nested_transforms_give_taped_results_only_for_taped_arguments():
+    assert not tg.hessian(f)(X).requires_grad
+    assert not tg.hvp(f)(X, X).requires_grad
+    x = tg.tensor(X, requires_grad=True)
+    assert tg.hessian(f)(x).requires_grad
+
+
 def test_jacobian_hessian_and_hvp():
     A = np.random.default_rng(0).normal(size=(2, 3))
     assert np.allclose(tg.jacobian(lambda x: A @ x)(X).data, A)

@@ -196,7 +196,8 @@ def _biases(cell: Any, suffix: str, gates: Gates) -> Iterator[Link]:
             lambda grad: [gates.outward(grad), gates.outward(grad)],
         )
         return
-    # b_hh's last H entries are the candidate's second bias; the others of b_hh are added to b_ih.
+    # b_hh's last H entries are the candidate's second bias; its others are added to those of b_ih. It goes out with b.
+    yield Link(b_h, {hh: b.shape}, lambda b_hh: b_hh[-H:], lambda ours: [], lambda grad: [])
     yield Link(
         b,
         {ih: b.shape, hh: b.shape},
@@ -207,7 +208,6 @@ def _biases(cell: Any, suffix: str, gates: Gates) -> Iterator[Link]:
             np.concatenate([gates.outward(grad)[:-H], np.zeros(H, grad.dtype) if b_h.grad is None else b_h.grad.data]),
         ],
     )
-    yield Link(b_h, {hh: b.shape}, lambda b_hh: b_hh[-H:], lambda ours: [], lambda grad: [])
 
 
 def _plain(value: Any) -> Array:

@@ -16,9 +16,12 @@ def lay_buses(graph: Graph, wires: Sequence[Wire], top: float, bottom: float) ->
     floor = bottom - 2 * PITCH
     shared: dict[Any, Bus] = {}
     for node in graph.nodes:
-        if node.column is None:
+        if node.sums is not None:  # listed after its weight
+            node.y = node.sums.y
+        elif node.column is None:
             node.y = floor - node.height / 2
             floor -= node.height + 6
+        if node.column is None:
             shared[id(node)] = Bus(node.y)
     spans: dict[Any, tuple[int, int]] = {}
     keys: list[Any] = []

@@ -1,4 +1,4 @@
-"""The DOT text. Read me ninth, after `words.py`.
+"""The DOT text. Read me tenth, after `pen.py`.
 
 Every position and every route is written down, so Graphviz (`neato -n2`) only draws. The text depends on the drawing's
 numbers alone: the same run gives the same text in every process.
@@ -6,18 +6,16 @@ numbers alone: the same run gives the same text in every process.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import graphviz
 
 from tinygrad_seq.viz import words
+from tinygrad_seq.viz.bars import bars
 from tinygrad_seq.viz.graph import Edge, Node, Point
 from tinygrad_seq.viz.layout import GAP, Layout, text_width
+from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, text
 
-INK, FAINT = "#33415c", "#6b7a99"
-RAMP = ("#2c4875", "#5b5f97", "#a05195", "#d45087", "#f95d6a", "#ff7c43", "#ffa600")
-"""From small to large norms: from dark to light, so that grey tells it too."""
 WIDTHS = (0.8, 4.2)
 TINTS = ("#e1f0fd", "#e3f4e6", "#fdf1d6", "#f1e6fb")  # gates, in order of their slots
 
@@ -43,29 +41,12 @@ MARKS = {           # of a gradient that has no place on the scale: colour, widt
 FORWARD = "#9aa5b8"
 
 
-def escape(text: str) -> str:
-    """A label or tooltip as it stands between quotes in DOT, so that the picture shows exactly this text.
-
-    Graphviz reads entities and backslashes in labels. Characters that XML has no place for become U+FFFD.
-
-    Example:
-        >>> print(escape('a & "b"'))
-        a &amp; \\"b\\"
-    """
-    if not (text.isascii() and text.isprintable()):
-        text = "".join("\ufffd" if c != "\n" and not _is_writable(c) else c for c in text)
-    return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _is_writable(c: str) -> bool:
-    return unicodedata.category(c) not in ("Cc", "Cs") and ord(c) & 0xFFFE != 0xFFFE
-
-
 def dot(layout: Layout) -> graphviz.Digraph:
     """The layout as a graph with everything pinned."""
     graph = layout.graph
     drawing: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
     low, high = words.scale(graph)
+    strips, floor = bars(layout, low, high)
     body = [
         statement("graph", {"bgcolor": "white", "outputorder": "nodesfirst", "pad": "0.15", "fontname": "Arial"}),
         statement("node", {
@@ -75,7 +56,8 @@ def dot(layout: Layout) -> graphviz.Digraph:
         statement("edge", {"arrowsize": "0.45", "color": FORWARD, "penwidth": "0.8"}),
         *_cards(layout),
         *_boxes(layout),
-        *_legend(layout, low, high),
+        *strips,
+        *_legend(layout, floor, low, high),
     ]  # fmt: skip
     body += [_arrow(edge, edge.points, "cut" if edge.cut else "forward", {}) for edge in graph.edges]
     back = [edge for edge in graph.edges if edge.grad is not None]
@@ -84,26 +66,6 @@ def dot(layout: Layout) -> graphviz.Digraph:
         body.append(_arrow(edge, edge.twin, "backward", _look(edge.grad.status, edge.grad.norm, low, high)))
     drawing.body = [f"\t{line}\n" for line in body]
     return drawing
-
-
-def statement(head: str, attributes: dict[str, str]) -> str:
-    """A line of DOT; attributes sorted."""
-    written = " ".join(f'{key}="{value}"' for key, value in sorted(attributes.items()))
-    return f"{head} [{written}]"
-
-
-def number(x: float) -> str:
-    """A coordinate: two decimals, no trailing zeros, no negative zero."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def colour(norm: float, low: float, high: float) -> str:
-    """The colour of a norm on the scale: between the ramp's two nearest."""
-    place = words.position(norm, low, high) * (len(RAMP) - 1)
-    i = min(int(place), len(RAMP) - 2)
-    parts = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in RAMP[i : i + 2]]
-    return "#" + "".join(f"{round(a + (b - a) * (place - i)):02x}" for a, b in zip(*parts))
 
 
 def _look(status: str, norm: float | None, low: float, high: float) -> dict[str, str]:
@@ -140,24 +102,6 @@ def _pos(points: Sequence[Point], look: dict[str, str]) -> str:
     return tip + " ".join(f"{number(x)},{number(y)}" for x, y in shortened)
 
 
-def _box(name: str, x: float, y: float, width: float, height: float, attributes: dict[str, str]) -> str:
-    place = {"pos": f"{number(x)},{number(y)}", "width": f"{width / 72:.4f}", "height": f"{height / 72:.4f}"}
-    return statement(f'"{name}"', attributes | place)
-
-
-def _text(name: str, x: float, y: float, text: str, size: float, attributes: dict[str, str] | None = None) -> str:
-    """Text by itself, centred at x, y."""
-    look = {"shape": "plaintext", "style": "solid", "fontsize": number(size), "label": escape(text), "class": "text", "id": name}
-    return _box(name, x, y, text_width(text, size) + 4, size + 4, look | (attributes or {}))
-
-
-def _left_text(name: str, x: float, y: float, text: str, size: float) -> str:
-    """Text that begins at x: `\\l` sets the line to the left of its box."""
-    width = text_width(text, size)
-    line = _text(name, x + width / 2 + 2, y, text, size)
-    return line.replace(f'label="{escape(text)}"', f'label="{escape(text)}\\l"', 1)
-
-
 def _cards(layout: Layout) -> list[str]:
     """A light card behind every step, with its header."""
     lines = []
@@ -167,9 +111,9 @@ def _cards(layout: Layout) -> list[str]:
         x, y = left + template.width / 2, (layout.top + layout.bottom) / 2
         fill = "#f6f8fc" if n % 2 else "#eef2f9"
         look = {"class": "card", "color": "#dde4f0", "fillcolor": fill, "id": f"card.{n}", "label": "", "penwidth": "0.6"}
-        lines.append(_box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
+        lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
         part = f"{column.part}, " if column.part else ""
-        lines.append(_text(f"header.{n}", x, layout.top - 11, f"{part}t = {column.t}", 11, {"fontcolor": FAINT}))
+        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {column.t}", 11, {"fontcolor": FAINT}))
     return lines
 
 
@@ -183,11 +127,13 @@ def _boxes(layout: Layout) -> list[str]:
             "class": node.kind, "color": border, "fillcolor": tints.get(node.slot, fill) if node.kind == "gate" else fill,
             "id": node.id, "label": escape(node.label), "tooltip": escape(_tooltip(node)),
         }  # fmt: skip
+        if node.kind == "sum":
+            look["shape"] = "circle"
         if node.given and node.kind != "weight":
             look["style"] = "rounded,filled,dashed"
-        lines.append(_box(node.id, node.x, node.y, node.width, node.height, look))
+        lines.append(box(node.id, node.x, node.y, node.width, node.height, look))
         if node.small:
-            lines.append(_text(f"{node.id}.small", node.x, node.y - 11, node.small, 8, {"fontcolor": FAINT}))
+            lines.append(text(f"{node.id}.small", node.x, node.y - 11, node.small, 8, {"fontcolor": FAINT}))
     return lines
 
 
@@ -198,36 +144,36 @@ def _tooltip(node: Node) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _legend(layout: Layout, low: float, high: float) -> list[str]:
+def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
     """The scale with its numbers, the marks that occur, and what the picture shows in words."""
     graph = layout.graph
     statuses = {edge.grad.status for edge in graph.edges if edge.grad is not None}
-    x, y = layout.left, layout.floor - 22
+    x, y = layout.left, floor - 22
     lines = []
     if "finite" in statuses:
         label = "gradient norm"
-        lines.append(_left_text("legend.title", x, y, label, 10))
+        lines.append(left_text("legend.title", x, y, label, 10))
         x += text_width(label, 10) + 12
         for n, shade in enumerate(RAMP):
             width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * n / (len(RAMP) - 1)
             look = {"class": "legend", "fillcolor": shade, "id": f"legend.{n}", "label": "", "style": "filled", "penwidth": "0"}
-            lines.append(_box(f"legend.{n}", x + 12 + 24 * n, y + 2, 24, 2 * width, look))
+            lines.append(box(f"legend.{n}", x + 12 + 24 * n, y + 2, 24, 2 * width, look))
         for name, at, value in (("low", x, low), ("high", x + 24 * len(RAMP), high)):
-            lines.append(_text(f"legend.{name}", at, y - 9, f"{value:.2g}", 9, {"fontcolor": FAINT}))
+            lines.append(text(f"legend.{name}", at, y - 9, f"{value:.2g}", 9, {"fontcolor": FAINT}))
         x += 24 * len(RAMP) + 24
     for status in (each for each in MARKS if each in statuses):
         shade, width, style, head, said = MARKS[status]
         look = {"color": shade, "penwidth": number(width), "style": style, "arrowhead": head}
         for end, at in (("a", x + 26), ("b", x)):
             name = f"legend.{status}.{end}"
-            lines.append(_box(name, at, y, 1, 1, {"style": "invis", "label": "", "id": name}))
+            lines.append(box(name, at, y, 1, 1, {"style": "invis", "label": "", "id": name}))
         route = [(x + 26 - 26 * k / 3, y) for k in range(4)]
         attributes = {"class": "legend", "id": f"legend.{status}", "pos": _pos(route, look)}
         lines.append(statement(f'"legend.{status}.a" -> "legend.{status}.b"', attributes | look))
-        lines.append(_left_text(f"legend.{status}.text", x + 32, y, said, 10))
+        lines.append(left_text(f"legend.{status}.text", x + 32, y, said, 10))
         x += 32 + text_width(said, 10) + GAP
     for n, sentence in enumerate(_wrapped(words.caption(graph), max(layout.right - layout.left, 360.0))):
-        lines.append(_left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
+        lines.append(left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
     return lines
 
 

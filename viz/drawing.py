@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ from tinygrad_seq.viz.route import route
 FORMATS = ("svg", "png", "dot", "json", "html", "pdf")
 
 
-def draw(target: Tape | Tensor, level: str = "auto", labels: Mapping[str, str] | None = None, budget: int = 400) -> Drawing:
+def draw(
+    target: Tape | Tensor,
+    level: str = "auto",
+    labels: Mapping[str, str] | None = None,
+    budget: int = 400,
+    weights: Sequence[str] | None = None,
+) -> Drawing:
     """Draw a tape: steps in time as columns, forward arrows to the right, gradients back to the left.
 
     Args:
@@ -34,9 +40,11 @@ def draw(target: Tape | Tensor, level: str = "auto", labels: Mapping[str, str] |
         level: "op" (every operation), "gate", "cell", or "auto": the deepest with at most `budget` nodes.
         labels: other labels for nodes, by label or id: `{"h<0>": "a<0>"}`.
         budget: for "auto".
+        weights: labels or ids of the weights whose gradients are shown by step, as bars below the columns; by default
+            one that is multiplied with a state.
 
     Raises:
-        ValueError: an unknown level, or an empty tape.
+        ValueError: an unknown level or weight, or an empty tape.
         FreedGraphError: the loss's graph was freed by a backward pass; draw a tape from `record()` instead.
 
     Example:
@@ -53,7 +61,7 @@ def draw(target: Tape | Tensor, level: str = "auto", labels: Mapping[str, str] |
         >>> viz.draw(tape, level="cell").data["steps"]
         [0, 1, 2]
     """
-    graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget)
+    graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights)
     for node in graph.nodes:
         node.label = (labels or {}).get(node.id, (labels or {}).get(node.label, node.label))
     return Drawing(graph)
@@ -76,6 +84,7 @@ class Drawing:
             "steps": graph.steps,
             "nodes": [node.data for node in graph.nodes],
             "edges": [arrow for edge in graph.edges for arrow in edge.data],
+            "shares": [each.data(graph) for each in graph.shares],
         }
 
     @cached_property

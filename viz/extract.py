@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinygrad_seq.listing import Entry, Tape
@@ -17,6 +17,8 @@ from tinygrad_seq.primitive import registry
 from tinygrad_seq.tape import Output, Scope
 from tinygrad_seq.viz.gradients import Gradients
 from tinygrad_seq.viz.graph import Column, Edge, Graph, Node
+from tinygrad_seq.viz.shares import weight_shares
+from tinygrad_seq.viz.sums import draw_sums
 
 LEVELS = ("cell", "gate", "op")  # from the coarsest to the finest
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first
@@ -24,16 +26,17 @@ REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps take
 Place = tuple[str, str, int | None]  # the column that a call belongs to: role, part, t; role "lane" is outside of time
 
 
-def extract(tape: Tape, level: str = "auto", budget: int = 400) -> Graph:
+def extract(tape: Tape, level: str = "auto", budget: int = 400, weights: Sequence[str] | None = None) -> Graph:
     """Fold a tape into a graph.
 
     Args:
         tape: the entries to show. What they were directly computed from is shown too, as given.
         level: "op", "gate", "cell", or "auto": the deepest of them with at most `budget` nodes.
         budget: how many nodes "auto" allows.
+        weights: labels or ids of the weights whose gradients are taken apart by step; by default one that is recurrent.
 
     Raises:
-        ValueError: an unknown level, or an empty tape.
+        ValueError: an unknown level or weight, or an empty tape.
     """
     if level not in (*LEVELS, "auto"):
         raise ValueError(f"level {level!r} is none of {', '.join(LEVELS)}, auto")
@@ -44,7 +47,10 @@ def extract(tape: Tape, level: str = "auto", budget: int = 400) -> Graph:
     counts = {each: len(set(groups.values())) for each, groups in folded.items()}
     if level == "auto":
         level = next((each for each in reversed(LEVELS) if counts[each] <= budget), LEVELS[0])
-    return build(calls, level, folded[level], counts)
+    graph = build(calls, level, folded[level], counts)
+    graph.shares = weight_shares(calls, graph, weights)
+    draw_sums(graph)
+    return graph
 
 
 class Calls:

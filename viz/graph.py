@@ -4,13 +4,17 @@ A drawing is made in stages, each a file, each reading only what the one before 
 
     extract.py   tape -> graph: what is folded into which node, what flows along which edge
     gradients.py what flows back along the edges
+    sums.py      where the gradients of a shared weight meet
+    shares.py    a weight's gradient, taken apart by step
     template.py  the ranks of one kind of column: it is laid out once and repeated for every step
     heights.py   how high its boxes and lanes stand
     channels.py  where edges change their height, and the buses above and below
     layout.py    graph -> places: the pieces put together
     route.py     places -> routes: every edge through channels that hold no box
     words.py     graph -> caption, alternative text, the strip for a terminal
+    pen.py       how DOT is written
     dot.py       all of it -> DOT text, with every position pinned
+    bars.py      a weight's gradient by step, as bars below the columns
     program.py   where to find a Graphviz that draws it
     drawing.py   `Drawing` and `draw`: what a user holds
 """
@@ -18,7 +22,10 @@ A drawing is made in stages, each a file, each reading only what the one before 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tinygrad_seq.viz.shares import Shares
 
 Point = tuple[float, float]
 """In points (1/72 inch), y upwards, as Graphviz counts."""
@@ -45,7 +52,7 @@ class Node:
 
     Attributes:
         id: unique, the same in every process: `t1.lstm.u`.
-        kind: input, state, cell, gate, op, weight, constant or loss.
+        kind: input, state, cell, gate, op, weight, constant, sum or loss.
         label: what stands in the box.
         small: a second, smaller line: the operation that made a named value.
         column: index into the graph's columns; None for what stands in the lane outside of time.
@@ -54,6 +61,7 @@ class Node:
         given: nothing on the tape made it (an initial state, an input); drawn dashed.
         carries: holds a state, a value that the next step reads.
         reverse: belongs to a direction that runs from the last step to the first.
+        sums: the weight whose gradient's terms meet here.
         width, height, x, y: the box, x and y being its centre; set by `layout`.
     """
 
@@ -71,6 +79,7 @@ class Node:
     given: bool = False
     reverse: bool = False
     carries: bool = False
+    sums: Node | None = None
     width: float = 0.0
     height: float = 0.0
     x: float = 0.0
@@ -134,6 +143,11 @@ class Column(NamedTuple):
     part: str
     t: int | None
 
+    @property
+    def times(self) -> range:
+        """The steps that it shows."""
+        return range(0) if self.t is None else range(self.t, self.t + 1)
+
 
 @dataclass
 class Graph:
@@ -144,6 +158,7 @@ class Graph:
     nodes: list[Node]
     edges: list[Edge]
     counts: dict[str, int]  # how many nodes each level would have had
+    shares: list[Shares] = field(default_factory=list)
 
     @property
     def steps(self) -> list[int]:

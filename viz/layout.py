@@ -20,6 +20,8 @@ from tinygrad_seq.viz.template import BOX, TINY, Bus, Lane, Slot, Template, Turn
 MARGIN = 12.0  # between a column's card and what is in it
 HEADER = 14.0  # the line with t, within the card
 GAP = 14.0  # between two cards
+SUM = 18.0  # the circle in which a weight's gradients meet
+TRUNK = 22.0  # from there to the weight
 
 
 @dataclass
@@ -84,7 +86,7 @@ def layout(graph: Graph) -> Layout:
     right, left = max(x - GAP, 0.0), 0.0
     for node in graph.nodes:
         if node.column is None:
-            node.x = -GAP - node.width / 2
+            node.x = -GAP - (node.width if node.sums else SUM + TRUNK + node.width) + node.width / 2
             left = min(left, node.x - node.width / 2)
         else:
             slot = templates[node.column].slots[node.slot]
@@ -108,6 +110,8 @@ def text_width(text: str, size: float) -> float:
 
 def box_of(node: Node) -> tuple[float, float]:
     """Width and least height of a node's box."""
+    if node.kind == "sum":
+        return SUM, SUM
     lines = node.label.splitlines() or [""]
     width = max(text_width(line, 11) for line in lines)
     height = 14.0 * len(lines)
@@ -162,7 +166,7 @@ def _wires(graph: Graph, templates: Sequence[Template]) -> list[Wire]:
         near = a is not None and b is not None and distance is not None and abs(distance) <= 1
         step = distance if near and not fans[shape] else None
         if shape not in shared:
-            sign = 1 if column_of(edge.target) > column_of(edge.source) else -1
+            sign = 1 if column_of(edge.target) > column_of(edge.source) or edge.target.sums else -1
             source = None if a is None else a.slots[from_slot]
             target = None if b is None else b.slots[to_slot]
             shared[shape] = Wire(a, b, source, target, sign, step)

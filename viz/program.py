@@ -56,7 +56,8 @@ def render(graph: graphviz.Digraph, file_format: str) -> bytes:
         before = dot_command.DOT_BINARY
         dot_command.DOT_BINARY = program
         try:
-            drawn: bytes = graph.pipe(format=file_format, neato_no_op=2, quiet=True)
+            source = graph.source.encode()  # in one piece: `graph.pipe` writes lines, and leaves a program that fails unwaited for
+            drawn: bytes = graphviz.pipe("neato", file_format, source, neato_no_op=2, quiet=True)
         except (subprocess.CalledProcessError, OSError) as error:
             said = getattr(error, "stderr", b"") or b""
             raise NoGraphvizError(

@@ -53,7 +53,7 @@ def rnn_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arra
     return dx, (da_,)
 
 
-# ---- GRU, the reset before the product --------------------------------------------------------------------------------------
+# ---- GRU, the reset before the product ------------------------------------------------------------------------------------
 
 
 def gru(W: Arrays, b: Arrays, x: Any, state: Any) -> Any:
@@ -74,7 +74,7 @@ def gru_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arra
     return dx_c + dx_u + dx_r, (dc_ + dc_u + dc_r,)
 
 
-# ---- GRU, the reset after the product -----------------------------------------------------------------------------------------
+# ---- GRU, the reset after the product -------------------------------------------------------------------------------------
 
 
 def gru_after(W: Arrays, b: Arrays, x: Any, state: Any) -> Any:
@@ -100,7 +100,7 @@ def gru_after_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db
     return W["c", "x"].T @ dz + dx_u + dx_r, (dc_ + W["c", "h"].T @ dm + dc_u + dc_r,)
 
 
-# ---- simplified GRU: an update gate only ----------------------------------------------------------------------------------------
+# ---- simplified GRU: an update gate only ----------------------------------------------------------------------------------
 
 
 def simplified_gru(W: Arrays, b: Arrays, x: Any, state: Any) -> Any:
@@ -117,7 +117,7 @@ def simplified_gru_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Array
     return dx_u + dx_c, ((1 - u) * dc + dc_u + dc_c,)
 
 
-# ---- LSTM -------------------------------------------------------------------------------------------------------------------
+# ---- LSTM -----------------------------------------------------------------------------------------------------------------
 
 
 def lstm(W: Arrays, b: Arrays, x: Any, state: Any) -> Any:
@@ -143,7 +143,7 @@ def lstm_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arr
     return sum(dx for dx, _ in parts), (sum(da_ for _, da_ in parts), f * dc)
 
 
-# ---- through time -----------------------------------------------------------------------------------------------------------
+# ---- through time ---------------------------------------------------------------------------------------------------------
 
 
 def through_time(

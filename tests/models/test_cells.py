@@ -66,7 +66,7 @@ def a_state(cell, rng, rows=(B,)):
     return state if len(state) > 1 else state[0]
 
 
-# ---- the equations -----------------------------------------------------------------------------------------------------------
+# ---- the equations --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TWINS)
@@ -90,7 +90,7 @@ def test_a_cell_is_its_equations_differentiated_by_hand(kind):
     W = {(g, "x"): block.T for g, block in columns(cell.W_x.data).items()}
     W |= {(g, "h"): block.T for g, block in columns(cell.W_h.data).items()}
     b = columns(cell.b.data) | ({"h": cell.b_h.data} if kind == "gru reset after" else {})
-    dW, db = ({key: 0 for key in of} for of in (W, b))
+    dW, db = dict.fromkeys(W, 0), dict.fromkeys(b, 0)
     for row in range(B):
         found = by_hand.through_time(forward, back, W, b, x[:, row], tuple(part.data[row] for part in initial), dy[:, row])
         np.testing.assert_allclose(y.data[:, row], found[0], rtol=0, atol=1e-10)
@@ -181,7 +181,7 @@ def test_the_gates_do_what_the_document_says():
     np.testing.assert_allclose(with_gates(1e3, 1e3), basic, rtol=0, atol=1e-14)
 
 
-# ---- derivatives ------------------------------------------------------------------------------------------------------------
+# ---- derivatives ----------------------------------------------------------------------------------------------------------
 
 
 def as_function(cell, steps=2):
@@ -227,7 +227,7 @@ def test_directional_derivatives(kind):
         np.testing.assert_allclose(found.data, (plus.data - minus.data) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
-# ---- what can be seen -------------------------------------------------------------------------------------------------------
+# ---- what can be seen -----------------------------------------------------------------------------------------------------
 
 NAMES = {
     "gru": {"u": "u", "r": "r", "candidate": "candidate", "n": "candidate", "c~": "candidate"},
@@ -271,7 +271,7 @@ def test_the_gates_are_the_gates():
         np.testing.assert_allclose(tape.find(name)[-1].value, by_hand.σ(z[name]), rtol=0, atol=1e-14)
 
 
-# ---- how they start ---------------------------------------------------------------------------------------------------------
+# ---- how they start -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["gru", "gru reset after", "simplified gru", "lstm", "peephole lstm", "layer norm lstm"])
@@ -319,7 +319,7 @@ def test_a_cell_is_saved_copied_and_pickled(kind, tmp_path):
         assert all((part.data == wanted).all() for part, wanted in zip(parts_of(twin(x)), expected))
 
 
-# ---- how they are called ----------------------------------------------------------------------------------------------------
+# ---- how they are called --------------------------------------------------------------------------------------------------
 
 
 @every_cell

@@ -17,8 +17,8 @@ def test_a_layer_is_pytorchs(case: Case) -> None:
 
 def test_the_grid_is_whole() -> None:
     for field, values in dict(
-        kind={"RNN", "GRU", "LSTM"}, num_layers={1, 2}, bidirectional={False, True}, bias={False, True}, batch_first={False, True},
-        nonlinearity={"tanh", "relu"}, proj_size={0, 2},
+        kind={"RNN", "GRU", "LSTM"}, num_layers={1, 2}, bidirectional={False, True}, bias={False, True},
+        batch_first={False, True}, nonlinearity={"tanh", "relu"}, proj_size={0, 2},
     ).items():  # fmt: skip
         assert {getattr(case, field) for case in CASES} == values
     assert len({np.array(case.lengths).tobytes() for case in CASES if case.lengths is not None}) == 4

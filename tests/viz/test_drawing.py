@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import tinygrad_seq as tg
 from tinygrad_seq import viz
-from tinygrad_seq.viz import dot, program, words
+from tinygrad_seq.viz import dot, pen, program, words
 
 from . import runs
 
@@ -93,7 +93,7 @@ def labelled(label):
 
 
 def shown(label):
-    return "".join(c if c == "\n" or dot._is_writable(c) else "\ufffd" for c in label)
+    return "".join(c if c == "\n" or pen._is_writable(c) else "\ufffd" for c in label)
 
 
 def lines_of(text):
@@ -139,14 +139,14 @@ def test_width_and_colour_grow_with_the_norm():
     widths = [float(look["penwidth"]) for look in looks]
     assert widths == sorted(widths)
     assert len(set(widths)) == 4
-    assert (looks[0]["color"], looks[-1]["color"]) == (dot.RAMP[0], dot.RAMP[-1])
+    assert (looks[0]["color"], looks[-1]["color"]) == (pen.RAMP[0], pen.RAMP[-1])
 
 
 def test_the_ramp_grows_lighter_throughout():
     def grey(colour):
         return sum(share * int(colour[k : k + 2], 16) for share, k in ((0.2126, 1), (0.7152, 3), (0.0722, 5)))
 
-    greys = [grey(colour) for colour in dot.RAMP]
+    greys = [grey(colour) for colour in pen.RAMP]
     assert greys == sorted(greys)
 
 
@@ -158,7 +158,7 @@ def test_the_four_marks_differ():
     ("x", "text"), [(0.0, "0"), (-0.001, "0"), (-0.5, "-0.5"), (1.0, "1"), (10.0, "10"), (2.346, "2.35"), (-3, "-3")]
 )
 def test_numbers(x, text):
-    assert dot.number(x) == text
+    assert pen.number(x) == text
 
 
 # ---- in words -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,183 @@
+"""A weight's gradient, taken apart by step. Read me after `sums.py`.
+
+All steps share a weight, and dL/dW is a sum over them. How much of it came through step t? The norms of the terms do not
+add up to the norm of their sum. What does add up is how far each term goes in the direction of the whole:
+
+    share<t> = <dL/dW<t>, dL/dW> / ||dL/dW||        the sum of share<t> over t = ||dL/dW||
+
+A share is negative where a step pulls against the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_seq.bptt import split_by_time
+from tinygrad_seq.events import Event
+from tinygrad_seq.listing import Tape
+from tinygrad_seq.sweep import term_of
+from tinygrad_seq.viz.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from tinygrad_seq.viz.extract import Calls
+
+Array = np.ndarray[Any, Any]
+Step = tuple[str, int] | None
+"""Part (encoder, decoder) and t; None outside of time."""
+
+
+class Share(NamedTuple):
+    """What one column gives to a weight's gradient.
+
+    Attributes:
+        column: index into the graph's columns; None for what flows outside of all of them.
+        norm: of the column's own term. None if it is not finite.
+        share: how much of the sum's norm it brings; the shares add up to that norm.
+        total: the shares added up from the last column to this one, in the order of the backward pass.
+    """
+
+    column: int | None
+    norm: float | None
+    share: float | None
+    total: float | None
+
+
+class Shares(NamedTuple):
+    """A weight's gradient by column, from left to right, and the norm of the sum."""
+
+    weight: str
+    label: str
+    norm: float | None
+    columns: list[Share]
+
+    def data(self, graph: Graph) -> dict[str, Any]:
+        """As plain data."""
+        listed = [share._asdict() | {"t": None if share.column is None else graph.columns[share.column].t} for share in self.columns]
+        return {"weight": self.weight, "norm": self.norm, "steps": listed}
+
+
+def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> list[Shares]:
+    """The gradients of some weights by column.
+
+    Args:
+        calls: what the graph was made of; its tape has witnessed a backward pass, or there is nothing to take apart.
+        graph: whose columns count.
+        weights: labels or ids; None for one that is used at several steps: a matrix that is multiplied with a state
+            if there is one, and of those the one with the largest gradient.
+
+    Raises:
+        ValueError: no such weight.
+    """
+    nodes = {calls.call_of[node.entries[0]]: node for node in graph.nodes if node.kind == "weight"}
+    known = {name for node in nodes.values() for name in (node.id, node.label)}
+    if unknown := [name for name in weights or () if name not in known]:
+        raise ValueError(f"no weight {unknown[0]!r} in this drawing; there are {', '.join(sorted(known)) or 'none'}")
+    if not calls.tape.events:
+        return []
+    chosen = [call for call, node in nodes.items() if {node.id, node.label} & set(weights or ())]
+    if weights is None:
+        chosen = sorted((call for call in nodes if len(_columns_of(calls, call)) > 1), key=lambda call: _rank(calls, nodes[call], call))[:1]
+    column_of = {(column.part, t): i for i, column in enumerate(graph.columns) for t in column.times}
+    outside = next((i for i, column in enumerate(graph.columns) if column.role in ("before", "after")), None)
+    found = []
+    for call in chosen:
+        parts: dict[int | None, Array] = {}
+        for step, part in by_step(calls.tape, nodes[call].entries[0]).items():
+            column = outside if step is None else column_of.get(step, outside)
+            parts[column] = parts[column] + part if column in parts else part
+        if parts:
+            found.append(shares(nodes[call].id, nodes[call].label, parts))
+    return found
+
+
+def _columns_of(calls: Calls, weight: int) -> set[Any]:
+    return {calls.place[reader] for _, reader in calls.used_by[weight]}
+
+
+def _rank(calls: Calls, node: Node, weight: int) -> tuple[bool, bool, float]:
+    """What makes a weight worth looking at: multiplied with what another step left, a matrix, a large gradient."""
+    beside = [(calls.place[reader], calls.place[s]) for _, reader in calls.used_by[weight] for _, _, s in calls.reads[reader]]
+    recurrent = any(here[0] == there[0] == "step" and here != there for here, there in beside)
+    return not recurrent, len(node.shape) < 2, -(node.grad.norm or 0.0)
+
+
+def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
+    """Norms and shares of the terms of a gradient, given by column.
+
+    Example:
+        >>> import numpy as np
+        >>> whole = shares("W", "W", {0: np.array([3.0, -1.0]), 1: np.array([0.0, 5.0])})
+        >>> whole.norm, [each.share for each in whole.columns], [each.total for each in whole.columns]
+        (5.0, [1.0, 4.0], [5.0, 4.0])
+    """
+    flat = {column: np.asarray(part, np.float64).ravel() for column, part in parts.items()}
+    order = sorted(flat, key=lambda column: (column is not None, column or 0))
+    whole = np.sum([flat[column] for column in order], axis=0) if order else np.zeros(1)
+    norm = float(np.linalg.norm(whole))
+    total, found = 0.0, []
+    for column in reversed(order):
+        length, share = float(np.linalg.norm(flat[column])), float(flat[column] @ whole) / (norm or 1.0)
+        total += share
+        found.append(Share(column, *(x if np.isfinite(x) else None for x in (length, share, total))))
+    return Shares(weight, label, norm if np.isfinite(norm) else None, found[::-1])
+
+
+def by_step(tape: Tape, weight: int) -> dict[Step, Array]:
+    """The terms of a weight's gradient that the backward passes on a tape brought, by step: they add up to `W.grad`.
+
+    Operations outside of time pass on what reached them (a transpose before the first step), and an operation over all
+    of time at once is taken apart along its time axis.
+
+    Args:
+        tape: where the backward passes have been witnessed.
+        weight: the index of a leaf.
+    """
+    whole = tape.whole
+    nodes = whole.nodes
+    number = {node: i for i, node in enumerate(nodes)}
+    timeless = _timeless(whole, weight)
+    parts: dict[int, dict[Step, Any]] = {weight: {}}
+    for event in tape.events:
+        for edge in event._edges:
+            if number.get(edge[0]) in timeless:
+                held = parts.setdefault(number[edge[0]], {})
+                for step, term in _terms(event, edge, parts):
+                    held[step] = held[step] + term if step in held else term
+        for k in range(len(event.cotangent) if isinstance(event.cotangent, tuple) else 1):
+            if event.index + k != weight:
+                parts.pop(event.index + k, None)
+    return parts[weight]
+
+
+def _timeless(whole: Tape, weight: int) -> set[int]:
+    """The weight, and what is made of it outside of time: the step of what flows back through there is not its own."""
+    found = {weight}
+    for i, node in enumerate(whole.nodes):
+        if node.scope.t is None and node.time_axis is None and not found.isdisjoint(whole[i].inputs):
+            found.add(i)
+    return found
+
+
+def _terms(event: Event, edge: Any, parts: dict[int, dict[Step, Any]]) -> list[tuple[Step, Any]]:
+    """What flows along an edge of an operation, by step."""
+    node, g = event._node, event.cotangent
+    part = str(node.scope.tags.get("part", ""))
+    if node.scope.t is not None:
+        given: dict[Step, Any] = {(part, node.scope.t): g}
+    elif isinstance(g, tuple):
+        given = _outputs(g, [parts.get(event.index + k, {}) for k in range(len(g))])
+    elif node.time_axis is not None:
+        return [((part, t), term) for t, term in enumerate(split_by_time(node, g, edge, node.time_axis))]
+    else:
+        given = parts.get(event.index) or {None: g}
+    return [(step, term_of(node, list(each) if isinstance(each, tuple) else each, edge)) for step, each in given.items()]
+
+
+def _outputs(g: tuple[Any, ...], arrived: Sequence[dict[Step, Any]]) -> dict[Step, Any]:
+    """The cotangents of several outputs, by step: with zeros where nothing arrived."""
+    steps = dict.fromkeys(step for output in arrived for step in output)
+    each = {step: tuple(output.get(step, np.zeros_like(whole)) for output, whole in zip(arrived, g)) for step in steps}
+    return each or {None: g}

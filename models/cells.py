@@ -22,12 +22,14 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.ops.elementwise import relu, sigmoid, tanh
+from tinygrad_seq.ops.nn import softmax
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
 State = Any  # a tensor (B, H), or a tuple of them
 
-NONLINEARITIES: dict[str, Function] = {"tanh": tg.tanh, "relu": tg.relu}
+NONLINEARITIES: dict[str, Function] = {"tanh": tanh, "relu": relu}
 
 
 class Cell(tg.Module):
@@ -191,14 +193,14 @@ def gate(name: str, squash: Function, z: Any, alias: tuple[str, ...] = (), symbo
 
 def candidate(z: Any, alias: str) -> Any:
     """tanh(z), what a gated cell might remember of this step; `alias` is PyTorch's name for it."""
-    return gate("candidate", tg.tanh, z, alias=("c", "c~", alias), symbol="c~")
+    return gate("candidate", tanh, z, alias=("c", "c~", alias), symbol="c~")
 
 
 @contextmanager
-def collected() -> Iterator[dict[str, Any]]:
-    """The gates that are computed inside, by name."""
+def collected(wanted: bool = True) -> Iterator[dict[str, Any]]:
+    """The gates that are computed inside, by name; none, if they are not wanted."""
     gates: dict[str, Any] = {}
-    token = _gates.set(gates)
+    token = _gates.set(gates if wanted else None)
     try:
         yield gates
     finally:
@@ -287,9 +289,9 @@ class OutputRNNCell(Cell):
     b_y: tg.Parameter | None
 
     ACTIVATIONS: ClassVar[dict[str | None, Function]] = {
-        "softmax": tg.softmax,
-        "sigmoid": tg.sigmoid,
-        "tanh": tg.tanh,
+        "softmax": softmax,
+        "sigmoid": sigmoid,
+        "tanh": tanh,
         None: lambda o: o,
     }
 
@@ -320,8 +322,13 @@ class OutputRNNCell(Cell):
     def initial_weights(self) -> dict[str, Array | None]:
         """Xavier for W_x and W_y, orthogonal rows or columns for W_h, zeros for the biases."""
         I, H, O = self.input_size, self.hidden_size, self.output_size
-        biases = dict(b=init.zeros((H,)), b_y=init.zeros((O,))) if self.bias else dict(b=None, b_y=None)
-        return dict(W_x=init.xavier_uniform((I, H)), W_h=init.orthogonal((O, H)), W_y=init.xavier_uniform((H, O))) | biases
+        return dict(
+            W_x=init.xavier_uniform((I, H)),
+            W_h=init.orthogonal((O, H)),
+            W_y=init.xavier_uniform((H, O)),
+            b=init.zeros((H,)) if self.bias else None,
+            b_y=init.zeros((O,)) if self.bias else None,
+        )
 
     def project(self, x: Any) -> Any:
         """x<t> W_x + b: (..., I) -> (..., H)."""

@@ -16,6 +16,9 @@ import numpy as np
 import tinygrad_seq as tg
 from tinygrad_seq import init
 from tinygrad_seq.models.cells import Array, Cell, affine, candidate, gate
+from tinygrad_seq.ops.elementwise import sigmoid, tanh
+from tinygrad_seq.ops.nn import layer_norm
+from tinygrad_seq.ops.shape import split
 
 
 class GatedCell(Cell):
@@ -95,18 +98,18 @@ class GRUCell(GatedCell):
 
     def _reset_before(self, xW: Any, c: Any, seen: Any) -> Any:
         H = self.hidden_size
-        x_ur, x_c = tg.split(xW, [2 * H], axis=-1)  # (B, 2H), (B, H)
-        z_u, z_r = tg.split(seen @ self.W_h[:, : 2 * H] + x_ur, 2, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u)
-        Γ_r = gate("r", tg.sigmoid, z_r)
+        x_ur, x_c = split(xW, [2 * H], axis=-1)  # (B, 2H), (B, H)
+        z_u, z_r = split(seen @ self.W_h[:, : 2 * H] + x_ur, 2, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u)
+        Γ_r = gate("r", sigmoid, z_r)
         c_new = candidate((Γ_r * seen) @ self.W_h[:, 2 * H :] + x_c, "n")
         return Γ_u * c_new + (1 - Γ_u) * c
 
     def _reset_after(self, xW: Any, c: Any, seen: Any) -> Any:
-        x_u, x_r, x_c = tg.split(xW, 3, axis=-1)  # (B, H) each
-        h_u, h_r, h_c = tg.split(seen @ self.W_h, 3, axis=-1)
-        Γ_u = gate("u", tg.sigmoid, h_u + x_u)
-        Γ_r = gate("r", tg.sigmoid, h_r + x_r)
+        x_u, x_r, x_c = split(xW, 3, axis=-1)  # (B, H) each
+        h_u, h_r, h_c = split(seen @ self.W_h, 3, axis=-1)
+        Γ_u = gate("u", sigmoid, h_u + x_u)
+        Γ_r = gate("r", sigmoid, h_r + x_r)
         c_new = candidate(Γ_r * (h_c if self.b_h is None else h_c + self.b_h) + x_c, "n")
         return Γ_u * c_new + (1 - Γ_u) * c
 
@@ -130,8 +133,8 @@ class SimplifiedGRUCell(GatedCell):
     def step(self, xW: Any, c: Any, seen: Any = None) -> Any:
         """The equations of the class."""
         seen = c if seen is None else seen
-        z_u, z_c = tg.split(seen @ self.W_h + xW, 2, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u)
+        z_u, z_c = split(seen @ self.W_h + xW, 2, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u)
         c_new = candidate(z_c, "n")
         return Γ_u * c_new + (1 - Γ_u) * c
 
@@ -187,13 +190,13 @@ class LSTMCell(GatedCell):
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z_u, z_f, z_o, z_c = tg.split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u, alias=("i",))
-        Γ_f = gate("f", tg.sigmoid, z_f)
-        Γ_o = gate("o", tg.sigmoid, z_o)
+        z_u, z_f, z_o, z_c = split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
+        Γ_f = gate("f", sigmoid, z_f)
+        Γ_o = gate("o", sigmoid, z_o)
         c_new = candidate(z_c, "g")
         c = Γ_u * c_new + Γ_f * c
-        a = Γ_o * np.tanh(c)
+        a = Γ_o * tanh(c)
         return (a if self.W_p is None else a @ self.W_p), c  # (B, P)
 
 
@@ -228,13 +231,13 @@ class PeepholeLSTMCell(GatedCell):
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z_u, z_f, z_o, z_c = tg.split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u + self.p_u * c, alias=("i",))
-        Γ_f = gate("f", tg.sigmoid, z_f + self.p_f * c)
+        z_u, z_f, z_o, z_c = split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u + self.p_u * c, alias=("i",))
+        Γ_f = gate("f", sigmoid, z_f + self.p_f * c)
         c_new = candidate(z_c, "g")
         c = Γ_u * c_new + Γ_f * c
-        Γ_o = gate("o", tg.sigmoid, z_o + self.p_o * c)
-        a = Γ_o * np.tanh(c)
+        Γ_o = gate("o", sigmoid, z_o + self.p_o * c)
+        a = Γ_o * tanh(c)
         return a, c
 
 
@@ -269,12 +272,12 @@ class CoupledLSTMCell(GatedCell):
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z_u, z_o, z_c = tg.split(seen @ self.W_h + xW, 3, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u, alias=("i",))
-        Γ_o = gate("o", tg.sigmoid, z_o)
+        z_u, z_o, z_c = split(seen @ self.W_h + xW, 3, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
+        Γ_o = gate("o", sigmoid, z_o)
         c_new = candidate(z_c, "g")
         c = Γ_u * c_new + (1 - Γ_u) * c
-        a = Γ_o * np.tanh(c)
+        a = Γ_o * tanh(c)
         return a, c
 
 
@@ -320,18 +323,18 @@ class LayerNormLSTMCell(GatedCell):
 
     def project(self, x: Any) -> Any:
         """LN(x<t> W_x; g_x) + b: (..., I) -> (..., 4H)."""
-        return tg.layer_norm(x @ self.W_x, self.g_x, self.b, eps=self.eps)
+        return layer_norm(x @ self.W_x, self.g_x, self.b, eps=self.eps)
 
     def step(self, xW: Any, state: Any, seen: Any = None) -> Any:
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z = tg.layer_norm(seen @ self.W_h, self.g_h, eps=self.eps) + xW  # (B, 4H)
-        z_u, z_f, z_o, z_c = tg.split(z, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", tg.sigmoid, z_u, alias=("i",))
-        Γ_f = gate("f", tg.sigmoid, z_f)
-        Γ_o = gate("o", tg.sigmoid, z_o)
+        z = layer_norm(seen @ self.W_h, self.g_h, eps=self.eps) + xW  # (B, 4H)
+        z_u, z_f, z_o, z_c = split(z, 4, axis=-1)  # (B, H) each
+        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
+        Γ_f = gate("f", sigmoid, z_f)
+        Γ_o = gate("o", sigmoid, z_o)
         c_new = candidate(z_c, "g")
         c = Γ_u * c_new + Γ_f * c
-        a = Γ_o * np.tanh(tg.layer_norm(c, self.g_c, self.b_c, eps=self.eps))
+        a = Γ_o * tanh(layer_norm(c, self.g_c, self.b_c, eps=self.eps))
         return a, c

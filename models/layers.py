@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -23,12 +22,15 @@ import numpy as np
 import tinygrad_seq as tg
 from tinygrad_seq.models.cells import Array, RNNCell, State, collected, parts_of
 from tinygrad_seq.models.gated import GRUCell, LSTMCell
+from tinygrad_seq.ops.elementwise import where
+from tinygrad_seq.ops.nn import dropout
+from tinygrad_seq.ops.shape import concatenate, stack, swapaxes, unstack
 
 History = dict[str, list[Any]]  # of one cell: its gates and states by name, one for each step
 Merge = str | Callable[[Any, Any], Any] | None
 
 MERGES: dict[Any, Callable[[Any, Any], Any]] = {
-    "concat": lambda forward, backward: tg.concatenate([forward, backward], axis=-1),
+    "concat": lambda forward, backward: concatenate([forward, backward], axis=-1),
     "sum": lambda forward, backward: forward + backward,
     "mul": lambda forward, backward: forward * backward,
     "ave": lambda forward, backward: (forward + backward) * 0.5,
@@ -74,13 +76,13 @@ def unrolled(
     history: History = {}
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
         at_t = tags if valid is None else {**tags, "valid": valid[t]}
-        with tg.scope(name, t=t, **at_t), collected() if keep else nullcontext({}) as gates:
+        with tg.scope(name, t=t, **at_t), collected(keep) as gates:
             seen = {} if mask is None else {"seen": parts[0] * mask}
             output, new = _apart(step(xs[t], parts[0] if single else parts, **seen), single)
             _refuse_other_shapes(cell, parts, new)
             if valid is not None and not valid[t].all():
-                new = tuple([tg.where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
-                output = tg.where(_column(valid[t], output), output, 0)
+                new = tuple([where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
+                output = where(_column(valid[t], output), output, 0)
             _name(new, names, t)
         outputs[t], parts = output, new
         if keep:
@@ -194,16 +196,16 @@ class Layer(tg.Module):
         states = self._states(state, batch, x.dtype)
         if self.batch_first:
             with tg.scope("time_first", time_axis=0):
-                x = tg.swapaxes(x, 0, 1)
+                x = swapaxes(x, 0, 1)
         if valid is not None:
             with tg.scope("padding", time_axis=0):
-                x = tg.where(valid[:, :, None], x, 0)  # (T, B, I)
+                x = where(valid[:, :, None], x, 0)  # (T, B, I)
         runs: list[Run] = []
         for first in range(0, len(self.cells), self.directions):
             layer = first // self.directions
             if layer and self.dropout:
                 with tg.scope("dropout", time_axis=0, layer=layer):
-                    x = tg.dropout(x, self.dropout, self.training)
+                    x = dropout(x, self.dropout, self.training)
             sides = [self._run(i, x, states[i], valid, layer, return_all) for i in range(first, first + self.directions)]
             runs += [run for _, run in sides]
             x = self._merged([outputs for outputs, _ in sides], layer)
@@ -214,7 +216,7 @@ class Layer(tg.Module):
         """Cell number i over the whole sequence: its outputs as one array (T, B, H), and the run."""
         cell = self.cells[i]
         backward = i % self.directions == 1 or self.reverse
-        tags = dict(layer=layer, direction="backward" if backward else "forward")
+        tags: dict[str, Any] = dict(layer=layer, direction="backward" if backward else "forward")
         all_of_time = tg.scope(name_of(cell), time_axis=0, **tags)
         first = parts_of(state)[0]
         mask = self._mask(self.state_dropout, first.shape, first.dtype)
@@ -222,14 +224,14 @@ class Layer(tg.Module):
             drop = self._mask(self.input_dropout, x.shape[1:], x.dtype)
             x = x if drop is None else x * drop
             projected = cell.project(x) if hasattr(cell, "project") else x
-            xs = tg.unstack(projected)
+            xs = unstack(projected)
         run = unrolled(cell, xs, state, valid, reverse=backward, mask=mask, keep=keep, **tags)
         with all_of_time:
-            return tg.stack(run.outputs), run
+            return stack(run.outputs), run
 
     def _mask(self, p: float, shape: tuple[int, ...], dtype: Any) -> tg.Tensor | None:
         """One dropout mask for all steps, or None where nothing is dropped."""
-        return tg.dropout(np.ones(shape, dtype), p) if p and self.training else None
+        return dropout(np.ones(shape, dtype), p) if p and self.training else None
 
     def _merged(self, sides: list[Any], layer: int) -> Any:
         if len(sides) == 1:
@@ -245,14 +247,14 @@ class Layer(tg.Module):
         if not self.batch_first:
             return outputs
         with tg.scope("batch_first", time_axis=1):
-            return tuple(tg.swapaxes(y, 0, 1) for y in outputs) if isinstance(outputs, tuple) else tg.swapaxes(outputs, 0, 1)
+            return tuple(swapaxes(y, 0, 1) for y in outputs) if isinstance(outputs, tuple) else swapaxes(outputs, 0, 1)
 
     @staticmethod
     def _gathered(states: list[State]) -> State:
         """The states of all cells as one: their arrays stacked on a new first axis."""
         if not isinstance(states[0], tuple | list):
-            return tg.stack(states)
-        return tuple([tg.stack(parts) for parts in zip(*states)])
+            return stack(states)
+        return tuple([stack(parts) for parts in zip(*states)])
 
     # ---- what is given, checked ---------------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class Layer(tg.Module):
             return [parts if isinstance(initial[0], tuple | list) else parts[0]]
         if got != wanted:
             raise tg.ShapeError(f"{type(self).__name__} takes a state of {_in_words(wanted)}, got {_in_words(got)}")
-        columns = zip(*[tg.unstack(part) for part in parts])
+        columns = zip(*[unstack(part) for part in parts])
         return [column if isinstance(initial[0], tuple | list) else column[0] for column in columns]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.ops.nn import conv1d_causal, dropout, embedding, layer_norm
+from tinygrad_seq.ops.shape import swapaxes
 
 
 class Linear(tg.Module):
@@ -59,7 +61,7 @@ class Embedding(tg.Module):
 
     def forward(self, tokens: Any) -> Any:
         """(...) -> (..., D). Raises TypeError for what is no integer, IndexError for a token that is not there."""
-        return tg.embedding(self.W, tokens, padding_index=self.padding_index)
+        return embedding(self.W, tokens, padding_index=self.padding_index)
 
 
 class Dropout(tg.Module):
@@ -75,7 +77,7 @@ class Dropout(tg.Module):
 
     def forward(self, x: Any) -> Any:
         """Any shape, which stays."""
-        return tg.dropout(x, self.p, self.training)
+        return dropout(x, self.p, self.training)
 
 
 class LayerNorm(tg.Module):
@@ -102,7 +104,7 @@ class LayerNorm(tg.Module):
 
     def forward(self, x: Any) -> Any:
         """(..., D) -> (..., D). Raises ShapeError for any other number of features."""
-        return tg.layer_norm(_with_features(self, x, self.size), self.weight, self.bias, eps=self.eps)
+        return layer_norm(_with_features(self, x, self.size), self.weight, self.bias, eps=self.eps)
 
 
 class CausalConv1d(tg.Module):
@@ -146,15 +148,15 @@ class CausalConv1d(tg.Module):
         """(T, B, I) -> (T, B, O), or with `batch_first` (B, T, I) -> (B, T, O)."""
         x = _with_features(self, x, self.input_size)
         if not self.batch_first:
-            return tg.conv1d_causal(x, self.W, self.b, dilation=self.dilation)
+            return conv1d_causal(x, self.W, self.b, dilation=self.dilation)
         if x.ndim != 3:
             raise tg.ShapeError(f"CausalConv1d takes x of shape (B, T, {self.input_size}), got {x.shape}")
-        return tg.swapaxes(tg.conv1d_causal(tg.swapaxes(x, 0, 1), self.W, self.b, dilation=self.dilation), 0, 1)
+        return swapaxes(conv1d_causal(swapaxes(x, 0, 1), self.W, self.b, dilation=self.dilation), 0, 1)
 
 
 def _with_features(module: tg.Module, x: Any, features: int) -> tg.Tensor:
     """x as a tensor, if its last axis is this long."""
-    x = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
-    if x.ndim == 0 or x.shape[-1] != features:
-        raise tg.ShapeError(f"{type(module).__name__} takes x of shape (..., {features}), got {x.shape}")
-    return x
+    given = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
+    if given.ndim == 0 or given.shape[-1] != features:
+        raise tg.ShapeError(f"{type(module).__name__} takes x of shape (..., {features}), got {given.shape}")
+    return given

@@ -3,6 +3,9 @@
 A recurrent network's gradients are sums over time. These functions take the sums apart again: what came through
 which step (`weight_gradients`), what reached which state (`state_gradients`). They read the same sweep that
 `backward()` drains, and change nothing: run them before `backward()`, or with `retain_graph=True`.
+
+The other rooms of `tg.bptt` are `vanishing.py`, which measures what time does to a gradient (`flow`, `jacobians`,
+`verdict`), and `truncated.py`, which goes back through long sequences in little memory (`Truncated`, `segments`).
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.primitive import Pullback
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
 from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor
+from tinygrad_seq.truncated import Truncated, Window, segments
+from tinygrad_seq.vanishing import Jacobians, flow, jacobians, node_in_graph, verdict
+
+__all__ = [
+    "weight_gradients", "state_gradients", "flow", "jacobians", "Jacobians", "verdict", "Truncated", "Window", "segments",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 Parts = dict[int | None, Any]  # of a cotangent, by the step that they came through
@@ -35,8 +43,8 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
         weight's shape. An operation over all of time at once (`scope(..., time_axis=0)`) counts for each step with
         that step's part. Under None, if there is any, what flows outside of time. The parts add up to `weight.grad`.
     """
-    target = _node(weight)
-    parts: dict[Node, Parts] = {_node(loss): {None: seed(loss, gradient)}}
+    target = node_in_graph(weight)
+    parts: dict[Node, Parts] = {node_in_graph(loss): {None: seed(loss, gradient)}}
     for node, g in _steps(loss, gradient, {target}):
         by_step = parts.pop(node, {})
         if node is target:
@@ -59,9 +67,10 @@ def state_gradients(loss: Tensor, states: Sequence[Tensor], gradient: Any = None
         states: tensors that the loss was computed from.
         gradient: the cotangent of `loss`; 1, if it has a single element.
     """
-    wanted = {_node(state) for state in states}
+    wanted = {node_in_graph(state) for state in states}
     found = {node: np.array(g) for node, g in _steps(loss, gradient) if node in wanted}
-    return [found[_node(state)] if _node(state) in found else np.zeros(state.shape, state.dtype) for state in states]
+    nodes = map(node_in_graph, states)
+    return [found[node] if node in found else np.zeros(node.shape, node.dtype) for node in nodes]
 
 
 # ---- taking a sum apart -----------------------------------------------------------------------------------------------
@@ -139,17 +148,9 @@ def _edges(node: Node) -> list[Any]:
 # ---- the sweep --------------------------------------------------------------------------------------------------------
 
 
-def _node(tensor: Tensor) -> Node:
-    if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.node is None:
-        raise AutodiffError(
-            "the gradient was asked for of something that requires none: a constant, or a detached state"
-        )
-    return tensor.node
-
-
 def _steps(loss: Tensor, gradient: Any, targets: set[Node] | None = None) -> Iterator[tuple[Node, Any]]:
     """The sweep from a loss, each step of it run with nothing taped."""
-    steps = iter(Sweep({_node(loss): seed(loss, gradient)}, targets, careful=True))
+    steps = iter(Sweep({node_in_graph(loss): seed(loss, gradient)}, targets, careful=True, reread=True))
     while True:
         with setting(**sweeping(current(), False)), np.errstate(all="ignore"):
             step = next(steps, None)

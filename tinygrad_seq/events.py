@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.primitive import Pullback
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of
-from tinygrad_seq.tape import Node, Output, current, setting
+from tinygrad_seq.tape import Edge, Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def events(recording: Recording, loss: Tensor, gradient: Any, through_cuts: bool
         raise AutodiffError(
             f"a sweep from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient"
         )
-    sweep = Sweep({loss.node: seed(loss, gradient)}, careful=True, through_cuts=through_cuts)
+    sweep = Sweep({loss.node: seed(loss, gradient)}, careful=True, through_cuts=through_cuts, reread=True)
     steps = iter(sweep)
 
     def each() -> Iterator[Event]:
@@ -38,9 +38,14 @@ def events(recording: Recording, loss: Tensor, gradient: Any, through_cuts: bool
             if node is None:
                 return
             if node in recording.index and not isinstance(node, Output):
-                yield Event(recording, node, cotangent, sweep.live)
+                yield Event(recording, node, cotangent, live_edges(node, sweep.live))
 
     return each()
+
+
+def live_edges(node: Node, live: Collection[Node]) -> list[Edge]:
+    """The edges along which a sweep goes on from a node; taken now, since a backward pass may free the node."""
+    return [edge for edge in node.edges if edge[0] in live]
 
 
 class Event:
@@ -55,10 +60,10 @@ class Event:
 
     __slots__ = ("_recording", "_edges", "_node", "index", "cotangent")
 
-    def __init__(self, recording: Recording, node: Node, cotangent: Any, live: Collection[Node]) -> None:
+    def __init__(self, recording: Recording, node: Node, cotangent: Any, edges: Sequence[Edge]) -> None:
         self._recording = recording
         self._node = node
-        self._edges = [edge for edge in node.edges if edge[0] in live]  # the backward pass may free the node
+        self._edges = edges
         self.index = recording.index[node]
         self.cotangent = tuple(map(as_array, cotangent)) if isinstance(cotangent, list) else as_array(cotangent)
 

@@ -16,8 +16,8 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq.errors import FreedGraphError
-from tinygrad_seq.events import Event, events
-from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Scope, current, setting
+from tinygrad_seq.events import Event, events, live_edges
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Scope, Watch, current, setting
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 
@@ -93,7 +93,7 @@ class Tape:
     def events(self) -> list[Event]:
         """The steps of the backward passes that this tape witnessed, in their order."""
         wanted = set(self.indices)
-        return [event for event in self._recording.events if event.index in wanted]
+        return [Event(self._recording, *step) for step in self._recording.steps if self._recording.index[step[0]] in wanted]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -273,7 +273,7 @@ class Recording:
         self.sources: list[str | None] = []
         self.saved_bytes: list[int] = []
         self.cotangents: dict[int, Any] = {}
-        self.events: list[Event] = []
+        self.steps: list[tuple[Node, Any, list[Edge]]] = []  # of the backward passes; an event would point back here
         self._outer = outer
         self._backward: Recording | None = None
         self._kept: set[int] = set()  # ids of the arrays that earlier entries save
@@ -289,11 +289,18 @@ class Recording:
         """Note a call that has just run, with its values."""
         for output in outputs:
             node = node_of(output)
-            if node.watch.tape is None:  # else an inner recording has it, and tells this one
-                node.watch.tape = ref(self)
+            for each in (node, *node.parents) if isinstance(node, Output) else (node,):
+                watch = each.watch = each.watch or Watch()
+                if watch.tape is None:  # else an inner recording has it, and tells this one
+                    watch.tape = ref(self)
             self.values[self.enter(node, operands, source)] = output.data
         if self._outer is not None:
             self._outer.write(outputs, operands, source)
+
+    def __del__(self) -> None:
+        for node in self.index:
+            if node.watch is not None and node.watch.spent:
+                node.free()
 
     def enter(self, node: Node, operands: Sequence[Any] = (), source: str | None = None) -> int:
         """Give a node its entry, after the entries of its inputs; the index of it."""
@@ -374,7 +381,7 @@ class Recording:
             if node not in self.index:
                 continue
             if not isinstance(node, Output):
-                self.events.append(Event(self, node, cotangent, live))
+                self.steps.append((node, cotangent, live_edges(node, live)))
             if not isinstance(node, Bundle):
                 i, g = self.index[node], as_array(cotangent)
                 self.cotangents[i] = self.cotangents[i] + g if i in self.cotangents else g

@@ -44,7 +44,10 @@ def backward(loss: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     _publish(sweep)
     if not (retain_graph or create_graph):
         for node in sweep.nodes:
-            node.free()
+            if node.watch is not None and node.watch.recording() is not None:
+                node.watch.spent = True  # the recording may still read it
+            else:
+                node.free()
 
 
 def run(seeds: Mapping[Node, Any], targets: Collection[Node] | None, taped: bool) -> Sweep:
@@ -90,6 +93,7 @@ class Sweep:
         careful: check every elementwise pullback for an exact zero times something not finite. On by itself where
             anybody watches (hooks, a recording, anomaly mode) and where the sweep is taped.
         through_cuts: pass `detach` as if it were not there, to see what it keeps away.
+        reread: pass recorded nodes although a backward pass has been there.
 
     Attributes:
         retained: tensors that asked to keep their gradient, each with it.
@@ -105,8 +109,9 @@ class Sweep:
         taped: bool = False,
         careful: bool = False,
         through_cuts: bool = False,
+        reread: bool = False,
     ) -> None:
-        found = _leading_to(seeds, targets or (), through_cuts, each_output=careful or targets is not None)
+        found = _leading_to(seeds, targets or (), through_cuts, careful or targets is not None, reread)
         self.nodes = sorted(found, key=attrgetter("serial"))
         if through_cuts and targets is None:
             targets = {node for node in self.nodes if isinstance(node, Leaf) and node.requires_grad}
@@ -365,7 +370,9 @@ def _with_outputs(value: Any, node: Node) -> Any:
 # ---- which nodes, and whether they may be passed ----------------------------------------------------------------------
 
 
-def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: bool, each_output: bool) -> set[Node]:
+def _leading_to(
+    roots: Collection[Node], stops: Collection[Node], through_cuts: bool, each_output: bool, reread: bool
+) -> set[Node]:
     """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed.
 
     An output of several that nobody watches is left out, unless each is wanted: its terms go straight to its bundle.
@@ -375,7 +382,7 @@ def _leading_to(roots: Collection[Node], stops: Collection[Node], through_cuts: 
     while stack:
         node = stack.pop()
         routes = node.routes
-        if routes is None:
+        if routes is None or (node.watch is not None and node.watch.spent and not reread):
             raise FreedGraphError(_about_freed(node, node in roots))
         if stops and node in stops:
             continue

@@ -205,15 +205,17 @@ class Watch:
         handle: the tensor that wants to keep its gradient (weakly, like all of it).
         tape: the recording that the node is on.
         source: "file:line" of the user's call.
+        spent: a backward pass has run, and only the recording still keeps the node from being freed.
     """
 
-    __slots__ = ("hooks", "handle", "tape", "source")
+    __slots__ = ("hooks", "handle", "tape", "source", "spent")
 
     def __init__(self) -> None:
         self.hooks: dict[int, Callable[[Any], Any]] = {}
         self.handle: ref[Any] | None = None
         self.tape: ref[Recording] | None = None
         self.source = ""
+        self.spent = False
 
     def recording(self) -> Recording | None:
         """The recording that the node is on, if it still exists."""

@@ -16,6 +16,7 @@ TALL = 44.0  # from the lowest to the highest value
 WIDE = 60.0  # a bar
 ABOVE, BELOW = 22.0, 24.0  # room for text
 LINE = 1.1
+TITLE = "Bars: each step's share of the gradient; outlines: the norm of its term; line: the sum so far, from the last step back."
 
 
 def bars(layout: Layout, low: float, high: float) -> tuple[list[str], float]:
@@ -29,6 +30,8 @@ def bars(layout: Layout, low: float, high: float) -> tuple[list[str], float]:
         zero = floor - ABOVE - most * unit
         lines += _strip(layout, strip, zero, unit, (low, high))
         floor = zero + least * unit - BELOW
+    if strips:
+        lines.append(left_text("share.title", 0.0, floor, TITLE, 9, {"fontcolor": FAINT}))
     return lines, floor
 
 
@@ -49,7 +52,7 @@ def _strip(layout: Layout, strip: Shares, zero: float, unit: float, scale: tuple
         yield box(f"{name}.{n}.norm", x, zero + sign * full / 2, wide, full, outline | {"id": f"{name}.{n}.norm"})
         said = f"{strip.label}: share {share.share:.3g} of {strip.norm:.3g}, norm of the term {share.norm:.3g}"
         yield box(f"{name}.{n}", x, zero + tall / 2, wide, abs(tall), _flat(f"{name}.{n}", shade) | {"tooltip": escape(said)})
-        yield text(f"{name}.{n}.number", x, zero + min(tall, 0.0) - 10, _said(share.share), 9, {"fontcolor": INK})
+        yield text(f"{name}.{n}.number", x, zero + min(sign * full, 0.0) - 10, _said(share.share), 9, {"fontcolor": INK})
     yield from _running(strip, spans, zero, unit, name)
     yield from _end(layout, strip, zero, unit, name)
 
@@ -74,9 +77,8 @@ def _end(layout: Layout, strip: Shares, zero: float, unit: float, name: str) -> 
     value = "not finite" if strip.norm is None else _said(strip.norm)
     wide = max(text_width(label, 10), text_width(value, 11)) + 12
     x, y = -GAP - wide / 2, zero + (strip.norm or 0.0) * unit
-    look = {"class": "sum", "color": "#c9a227", "fillcolor": "#fffbe6", "id": f"{name}.sum", "label": f"{escape(label)}\\n{value}"}
-    yield box(f"{name}.sum", x, y, wide, 32, look | {"fontsize": "10"})
-    yield left_text(f"{name}.title", layout.left, zero - 10, "share by step", 9, {"fontcolor": FAINT})
+    look = {"class": "sum", "color": "#c9a227", "fillcolor": "#fffbe6", "fontsize": "10", "id": f"{name}.sum"}
+    yield box(f"{name}.sum", x, y, wide, 32, look | {"label": f"{escape(label)}\\n{value}"})
 
 
 def _span(layout: Layout, share: Share) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def _grad(arrays: list[Any], entries: Iterable[Entry]) -> Grad:
     """Of arrays that belong to these entries, together."""
     if not arrays:
         return NO_GRAD
-    norm = _norm(arrays)
+    norm = norm_of(arrays)
     if not np.isfinite(norm):
         return Grad("nonfinite", None)
     if norm:
@@ -55,7 +55,7 @@ def _grad(arrays: list[Any], entries: Iterable[Entry]) -> Grad:
     return Grad("masked" if any(map(_is_padding, entries)) else "zero", 0.0)
 
 
-def _norm(arrays: list[Any]) -> float:
+def norm_of(arrays: list[Any]) -> float:
     """The Euclidean norm of all elements together. Scaled by the largest, so that tiny gradients do not vanish in it."""
     with np.errstate(all="ignore"):
         flat = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])

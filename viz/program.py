@@ -56,7 +56,7 @@ def render(graph: graphviz.Digraph, file_format: str) -> bytes:
         before = dot_command.DOT_BINARY
         dot_command.DOT_BINARY = program
         try:
-            source = graph.source.encode()  # in one piece: `graph.pipe` writes lines, and leaves a program that fails unwaited for
+            source = graph.source.encode()  # in one piece: `graph.pipe` writes lines and does not wait for a program that fails
             drawn: bytes = graphviz.pipe("neato", file_format, source, neato_no_op=2, quiet=True)
         except (subprocess.CalledProcessError, OSError) as error:
             said = getattr(error, "stderr", b"") or b""

@@ -19,6 +19,7 @@ from tinygrad_seq.bptt import split_by_time
 from tinygrad_seq.events import Event
 from tinygrad_seq.listing import Tape
 from tinygrad_seq.sweep import term_of
+from tinygrad_seq.viz.gradients import norm_of
 from tinygrad_seq.viz.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Shares(NamedTuple):
 
     def data(self, graph: Graph) -> dict[str, Any]:
         """As plain data."""
-        listed = [share._asdict() | {"t": None if share.column is None else graph.columns[share.column].t} for share in self.columns]
+        times = [None if share.column is None else graph.columns[share.column].t for share in self.columns]
+        listed = [{"t": t} | share._asdict() for t, share in zip(times, self.columns)]
         return {"weight": self.weight, "norm": self.norm, "steps": listed}
 
 
@@ -79,7 +81,8 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
         return []
     chosen = [call for call, node in nodes.items() if {node.id, node.label} & set(weights or ())]
     if weights is None:
-        chosen = sorted((call for call in nodes if len(_columns_of(calls, call)) > 1), key=lambda call: _rank(calls, nodes[call], call))[:1]
+        shared = [call for call in nodes if len({calls.place[reader] for _, reader in calls.used_by[call]}) > 1]
+        chosen = sorted(shared, key=lambda call: _rank(calls, nodes[call], call))[:1]
     column_of = {(column.part, t): i for i, column in enumerate(graph.columns) for t in column.times}
     outside = next((i for i, column in enumerate(graph.columns) if column.role in ("before", "after")), None)
     found = []
@@ -91,10 +94,6 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
         if parts:
             found.append(shares(nodes[call].id, nodes[call].label, parts))
     return found
-
-
-def _columns_of(calls: Calls, weight: int) -> set[Any]:
-    return {calls.place[reader] for _, reader in calls.used_by[weight]}
 
 
 def _rank(calls: Calls, node: Node, weight: int) -> tuple[bool, bool, float]:
@@ -115,13 +114,15 @@ def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
     """
     flat = {column: np.asarray(part, np.float64).ravel() for column, part in parts.items()}
     order = sorted(flat, key=lambda column: (column is not None, column or 0))
-    whole = np.sum([flat[column] for column in order], axis=0) if order else np.zeros(1)
-    norm = float(np.linalg.norm(whole))
-    total, found = 0.0, []
-    for column in reversed(order):
-        length, share = float(np.linalg.norm(flat[column])), float(flat[column] @ whole) / (norm or 1.0)
-        total += share
-        found.append(Share(column, *(x if np.isfinite(x) else None for x in (length, share, total))))
+    found: list[Share] = []
+    total = 0.0
+    with np.errstate(all="ignore"):
+        whole = np.sum([flat[column] for column in order], axis=0)
+        norm = norm_of([whole])
+        for column in reversed(order):
+            share = float(flat[column] @ (whole / (norm or 1.0)))
+            total += share
+            found.append(Share(column, *(x if np.isfinite(x) else None for x in (norm_of([flat[column]]), share, total))))
     return Shares(weight, label, norm if np.isfinite(norm) else None, found[::-1])
 
 

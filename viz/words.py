@@ -93,6 +93,8 @@ def _flow(state: _State) -> str:
         first, last = last, first
     rate = (norms[first] / norms[last]) ** (1 / abs(last - first))
     way = "Forward" if state.reverse else "Back"
+    if f"{rate:.3f}" == "1.000":
+        return f"{way} in time, the gradient norm at {state.name} stays at {norms[last]:.2g}."
     verb = "falls" if rate < 1 else "grows"
     change = f"{way} in time, the gradient norm at {state.name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
     lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]

@@ -236,3 +236,17 @@ def test_recorded_weights_keep_the_values_of_the_time():
         (W * 2).sum().backward()
     W.overwrite([7.0, 7.0])
     assert tape.find("W")[0].value.tolist() == [1, 2]
+
+
+def test_a_recording_can_be_swept_after_the_backward_pass_and_frees_the_graph_when_it_goes():
+    tape, loss, W, states = elman()
+    before = [(event.index, event.lines) for event in tape.sweep(loss)]
+    loss.backward()
+    assert [(event.index, event.lines) for event in tape.sweep(loss)] == before
+    assert sum(tg.bptt.weight_gradients(loss, W).values()).shape == W.shape
+    with pytest.raises(tg.FreedGraphError, match="second time"):
+        loss.backward()
+    node = states[0].node
+    assert not node.freed
+    del tape
+    assert node.freed

@@ -18,9 +18,9 @@ def edges_of(drawing, kind):
 
 
 def test_the_smallest_recurrence_at_every_level():
-    #             w
-    #            / \          op:   w, h<init>, and @ and tanh for each of two steps, loss = 7 nodes
-    #  h<init> - @ - tanh     cell: w, h<init>, rnn twice, loss                           = 5 nodes
+    #           w - Σ
+    #            / \          op:   w, its Σ, h<init>, and @ and tanh for each of two steps, loss = 8 nodes
+    #  h<init> - @ - tanh     cell: w, its Σ, h<init>, rnn twice, loss                           = 6 nodes
     #               - @ - tanh - sum
     w, h = tg.Parameter([[0.5]], name="w"), tg.tensor([[1.0]], name="h<init>")
     with tg.record() as tape:
@@ -31,17 +31,20 @@ def test_the_smallest_recurrence_at_every_level():
         loss = h.sum()
     loss.backward()
     op, cell = viz.draw(tape, level="op"), viz.draw(tape, level="cell")
-    assert set(nodes_of(op)) == {"w", "init.rnn.tanh", "t0.rnn.matmul", "t0.rnn.tanh", "t1.rnn.matmul", "t1.rnn.tanh", "sum"}
+    assert set(nodes_of(op)) == {
+        "w", "w.sum", "init.rnn.tanh", "t0.rnn.matmul", "t0.rnn.tanh", "t1.rnn.matmul", "t1.rnn.tanh", "sum",
+    }  # fmt: skip
     assert set(edges_of(op, "forward")) == {
-        ("init.rnn.tanh", "t0.rnn.matmul"), ("w", "t0.rnn.matmul"), ("t0.rnn.matmul", "t0.rnn.tanh"),
-        ("t0.rnn.tanh", "t1.rnn.matmul"), ("w", "t1.rnn.matmul"), ("t1.rnn.matmul", "t1.rnn.tanh"), ("t1.rnn.tanh", "sum"),
+        ("init.rnn.tanh", "t0.rnn.matmul"), ("w", "w.sum"), ("w.sum", "t0.rnn.matmul"),
+        ("t0.rnn.matmul", "t0.rnn.tanh"), ("t0.rnn.tanh", "t1.rnn.matmul"),
+        ("w.sum", "t1.rnn.matmul"), ("t1.rnn.matmul", "t1.rnn.tanh"), ("t1.rnn.tanh", "sum"),
     }  # fmt: skip
     kinds = {name: node["kind"] for name, node in nodes_of(op).items()}
     assert kinds == {
-        "w": "weight", "init.rnn.tanh": "state", "sum": "loss", "t0.rnn.matmul": "op", "t1.rnn.matmul": "op",
+        "w": "weight", "w.sum": "sum", "init.rnn.tanh": "state", "sum": "loss", "t0.rnn.matmul": "op", "t1.rnn.matmul": "op",
         "t0.rnn.tanh": "state", "t1.rnn.tanh": "state",
     }  # fmt: skip
-    assert set(nodes_of(cell)) == {"w", "init.rnn.tanh", "t0.rnn", "t1.rnn", "sum"}
+    assert set(nodes_of(cell)) == {"w", "w.sum", "init.rnn.tanh", "t0.rnn", "t1.rnn", "sum"}
     assert nodes_of(cell)["t1.rnn"]["label"] == "h<1>"
     assert nodes_of(cell)["t1.rnn"]["kind"] == "cell"
     assert nodes_of(cell)["w"]["t"] is None
@@ -51,7 +54,7 @@ def test_schema():
     tape, loss = runs.elman(2)
     loss.backward()
     data = viz.draw(tape).data
-    assert list(data) == ["schema", "level", "steps", "nodes", "edges"]
+    assert list(data) == ["schema", "level", "steps", "nodes", "edges", "shares"]
     assert (data["schema"], data["level"], data["steps"]) == (1, "op", [0, 1])
     for node in data["nodes"]:
         assert list(node) == [
@@ -98,7 +101,7 @@ def test_what_flows_along_the_edges(name, level):
     checked = 0
     for edge in drawing.data["edges"]:
         target = next(node for node in drawing.data["nodes"] if node["id"] == edge["to"])
-        if edge["kind"] != "backward" or target["kind"] != "weight":
+        if edge["kind"] != "backward" or target["kind"] not in ("weight", "sum") or edge["from"].endswith(".sum"):
             continue
         (i,) = target["entries"]
         terms = [g for event in tape.events if node_of[event.index]["id"] == edge["from"] for j, g in event.terms if j == i]

@@ -13,7 +13,7 @@ initial state is "h<init>", and the state of every cell is "h<t>", an LSTM's sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ import tinygrad_seq as tg
 from tinygrad_seq import init
 from tinygrad_seq.ops.elementwise import relu, sigmoid, tanh
 from tinygrad_seq.ops.nn import softmax
+from tinygrad_seq.tape import current
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -43,25 +44,29 @@ class Cell(tg.Module):
 
     It may also have `input_size`, which inputs are checked against; `project(x)`, which computes what does not depend on
     the previous step, for all of time at once, and whose result `step` is given instead of x; `name`, the scope of its
-    steps; and `state_names`. Gates become visible where the cell opens a scope for them:
-
-        class Leaky(tg.Module):
-            def __init__(self, I, H):
-                self.hidden_size = H
-                self.W, self.U = tg.Parameter(init.xavier_uniform((I, H))), tg.Parameter(init.orthogonal((H, H)))
-                self.V = tg.Parameter(init.xavier_uniform((I, H)))
-
-            def step(self, x, h):
-                with tg.scope("leak"):
-                    leak = tg.sigmoid(x @ self.V)
-                return leak * h + (1 - leak) * np.tanh(x @ self.W + h @ self.U)
-
-        outputs, state = Recurrent(Leaky(3, 5))(x)          # tape.find("leak", t=3)
+    steps; and `state_names`. A gate becomes visible where the cell opens a scope for it.
 
     Attributes:
         input_size, hidden_size: the lengths I and H of an input and of a state.
         name: the scope that a layer opens for each step.
         state_names: of the arrays of a state, on the tape.
+
+    Example:
+        >>> import numpy as np, tinygrad_seq as tg
+        >>> from tinygrad_seq.models import Recurrent
+        >>> class Leaky(tg.Module):
+        ...     def __init__(self, I, H):
+        ...         self.hidden_size = H
+        ...         self.W, self.V = (tg.Parameter(tg.init.xavier_uniform((I, H))) for _ in range(2))
+        ...         self.U = tg.Parameter(tg.init.orthogonal((H, H)))
+        ...     def step(self, x, h):
+        ...         with tg.scope("leak"):
+        ...             leak = tg.sigmoid(x @ self.V)
+        ...         return leak * h + (1 - leak) * np.tanh(x @ self.W + h @ self.U)
+        >>> with tg.record() as tape:
+        ...     outputs, state = Recurrent(Leaky(3, 5))(np.ones((7, 2, 3)), lengths=[7, 4])
+        >>> tape.find("leak", t=3)[-1].value.shape
+        (2, 5)
     """
 
     name: ClassVar[str] = "cell"
@@ -138,7 +143,9 @@ class Cell(tg.Module):
         if state is not None:
             state = self.checked_state(state, rows)
         projected = self.project(x)
-        return self.step(projected, self.initial_state(rows, projected.dtype) if state is None else state)
+        new = self.step(projected, self.initial_state(rows, projected.dtype) if state is None else state)
+        call_by_step(parts_of(new), self.state_names, current().scope.t)
+        return new
 
     def checked_state(self, state: State, rows: tuple[int, ...]) -> State:
         """A state as tensors, if it is one of this cell's for so many rows."""
@@ -159,6 +166,13 @@ def parts_of(state: State) -> tuple[tg.Tensor, ...]:
     """The arrays of a state as tensors, be it a tuple or a single one."""
     parts = state if isinstance(state, tuple | list) else (state,)
     return tuple([part if isinstance(part, tg.Tensor) else tg.Tensor(part) for part in parts])
+
+
+def call_by_step(parts: Sequence[tg.Tensor], names: Sequence[str], t: int | str | None) -> None:
+    """Call the arrays of a state "h<t>", "c<t>", unless the user has named them, or they are on no tape or at no step."""
+    for part, name in zip(parts, names):
+        if t is not None and part.name is None and (part.node is not None or t == "init"):
+            part.name = f"{name}<{t}>"
 
 
 def affine(x: Any, W: Any, b: Any) -> Any:

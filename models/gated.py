@@ -97,12 +97,12 @@ class GRUCell(GatedCell):
         return self._reset_after(xW, c, seen) if self.reset_after else self._reset_before(xW, c, seen)
 
     def _reset_before(self, xW: Any, c: Any, seen: Any) -> Any:
-        H = self.hidden_size
-        x_ur, x_c = split(xW, [2 * H], axis=-1)  # (B, 2H), (B, H)
-        z_u, z_r = split(seen @ self.W_h[:, : 2 * H] + x_ur, 2, axis=-1)  # (B, H) each
+        W_ur, W_c = split(self.W_h, [2 * self.hidden_size], axis=-1)  # (H, 2H), (H, H)
+        x_ur, x_c = split(xW, [2 * self.hidden_size], axis=-1)  # (B, 2H), (B, H)
+        z_u, z_r = split(seen @ W_ur + x_ur, 2, axis=-1)  # (B, H) each
         Γ_u = gate("u", sigmoid, z_u)
         Γ_r = gate("r", sigmoid, z_r)
-        c_new = candidate((Γ_r * seen) @ self.W_h[:, 2 * H :] + x_c, "n")
+        c_new = candidate((Γ_r * seen) @ W_c + x_c, "n")
         return Γ_u * c_new + (1 - Γ_u) * c
 
     def _reset_after(self, xW: Any, c: Any, seen: Any) -> Any:

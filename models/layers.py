@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, RNNCell, State, collected, parts_of
+from tinygrad_seq.models.cells import Array, RNNCell, State, call_by_step, collected, parts_of
 from tinygrad_seq.models.gated import GRUCell, LSTMCell
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import dropout
@@ -71,19 +71,19 @@ def unrolled(
     name, step, single = name_of(cell), getattr(cell, "step", cell), not isinstance(state, tuple | list)
     parts = parts_of(state)
     names = getattr(cell, "state_names", ("h", "c", *(f"s{i}" for i in range(2, len(parts)))))
-    _name(parts, names, "init")
+    call_by_step(parts, names, "init")
     outputs: list[Any] = [None] * len(xs)
     history: History = {}
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
         at_t = tags if valid is None else {**tags, "valid": valid[t]}
-        with tg.scope(name, t=t, **at_t), collected(keep) as gates:
+        with tg.scope(name, t=t, role="cell", **at_t), collected(keep) as gates:
             seen = {} if mask is None else {"seen": parts[0] * mask}
             output, new = _apart(step(xs[t], parts[0] if single else parts, **seen), single)
             _refuse_other_shapes(cell, parts, new)
             if valid is not None and not valid[t].all():
                 new = tuple([where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
                 output = where(_column(valid[t], output), output, 0)
-            _name(new, names, t)
+            call_by_step(new, names, t)
         outputs[t], parts = output, new
         if keep:
             for key, value in (*gates.items(), *zip(names, parts)):
@@ -114,13 +114,6 @@ def _refuse_other_shapes(cell: Any, old: Sequence[Any], new: Sequence[Any]) -> N
 def _column(rows: Array, like: Any) -> Array:
     """A truth value per row, to be broadcast against an array (B, ...)."""
     return rows.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _name(parts: Sequence[tg.Tensor], names: Sequence[str], t: Any) -> None:
-    """Call the arrays of a state "h<t>", "c<t>", unless the user has named them or nothing is on the tape."""
-    for part, name in zip(parts, names):
-        if part.name is None and (part.node is not None or t == "init"):
-            part.name = f"{name}<{t}>"
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------------

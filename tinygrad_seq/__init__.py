@@ -15,7 +15,7 @@ What training needs stands apart and reads on its own: `module.py`, `init.py`, `
 `data.py`, `serialize.py`, `random.py`, `progress.py`.
 """
 
-from tinygrad_seq import bptt, data, init, losses, optim, random
+from tinygrad_seq import bptt, data, init, losses, ops, optim, random
 from tinygrad_seq.checking import check_grads, check_tape
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.errors import (
@@ -33,7 +33,6 @@ from tinygrad_seq.events import Event
 from tinygrad_seq.listing import Entry, Tape, record, tape
 from tinygrad_seq.module import Module
 from tinygrad_seq.ops import *  # noqa: F403
-from tinygrad_seq.ops import __all__ as _operations
 from tinygrad_seq.primitive import Primitive, Sample, primitive
 from tinygrad_seq.progress import progress
 from tinygrad_seq.random import manual_seed
@@ -49,5 +48,6 @@ __all__ = [
     "Tape", "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "data", "default_dtype",
     "detect_anomaly", "enable_grad", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",
     "manual_seed", "mask_zeros", "no_grad", "optim", "primitive", "progress", "random", "record", "save", "scope",
-    "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp", *_operations,
+    "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp",
 ]  # fmt: skip
+__all__ += ops.__all__

@@ -326,18 +326,17 @@ def leaves(tree: Any) -> list[Any]:
 
 def rebuilt(tree: Any, values: Any) -> Any:
     """The structure of `tree` with these values in place of its leaves."""
-    values = iter(values)
+    return _rebuilt(tree, iter(values))
 
-    def build(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {key: build(value) for key, value in part.items()}
-        if isinstance(part, tuple) and hasattr(part, "_fields"):
-            return type(part)(*map(build, part))
-        if isinstance(part, (list, tuple)):
-            return type(part)(map(build, part))
-        return next(values)
 
-    return build(tree)
+def _rebuilt(part: Any, values: Iterator[Any]) -> Any:  # no closure of `rebuilt`: one that calls itself is a cycle
+    if isinstance(part, dict):
+        return {key: _rebuilt(value, values) for key, value in part.items()}
+    if isinstance(part, tuple) and hasattr(part, "_fields"):
+        return type(part)(*[_rebuilt(value, values) for value in part])
+    if isinstance(part, (list, tuple)):
+        return type(part)([_rebuilt(value, values) for value in part])
+    return next(values)
 
 
 # ---- variables ------------------------------------------------------------------------------------------------------

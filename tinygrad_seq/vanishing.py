@@ -12,6 +12,7 @@ no `.grad` is touched, no graph is freed. Run them before `backward()`, or with 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -267,7 +268,8 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
         >>> import numpy as np, tinygrad_seq as tg
         >>> h, W = tg.tensor(np.ones((1, 2))), tg.tensor(0.5 * np.eye(2), requires_grad=True)
         >>> print(tg.bptt.verdict(tg.bptt.jacobians([h := h @ W for _ in range(11)])))
-        The gradient vanishes: ×0.5 per step, as ‖dh<10>/dh<s>‖ goes from 1 at s=10 to 0.000977 at s=0; it halves every 1 steps.
+        The gradient vanishes: ×0.5 per step, a factor of 2 every 1 steps.
+        ‖dh<10>/dh<s>‖ is 1 at s=10 and 0.000977 at s=0.
         Bound: the largest singular value of a step is 0.5 (geometric mean, at most 0.5), below 1, which suffices to vanish.
         The spectral radius is 0.5 on average.
     """
@@ -277,7 +279,7 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
         last = np.asarray(measured)[-1].astype(float)
         with np.errstate(divide="ignore"):
             logs, what = np.log(last), f"dL<{len(measured) - 1}>/dh<s>"
-    lines = [_measured_in_words(logs, what, tolerance)]
+    lines = _measured_in_words(logs, what, tolerance)
     if isinstance(measured, Jacobians):
         lines += _bound_in_words(measured)
     if weight is not None:
@@ -290,29 +292,29 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     return "\n".join(lines)
 
 
-def _measured_in_words(logs: Array, what: str, tolerance: float) -> str:
-    """The first sentence, of the logarithms of the norms at s = 0, 1, ..."""
-    if len(logs) < 2 or np.isnan(logs).any():
-        problem = "is NaN at some state; tg.detect_anomaly() finds where it comes from" if len(logs) > 1 else "is of one state"
-        raise AutodiffError(f"there is no rate to tell: ‖{what}‖ {problem}")
+def _measured_in_words(logs: Array, what: str, tolerance: float) -> list[str]:
+    """The rate, of the logarithms of the norms at s = 0, 1, ..."""
+    if len(logs) < 2:
+        raise AutodiffError(f"‖{what}‖ is known at one state only: there is no rate")
+    if np.isnan(logs).any():
+        raise AutodiffError(f"‖{what}‖ is NaN at some state; tg.detect_anomaly() finds where that comes from")
     there = np.flatnonzero(np.isfinite(logs))
     if len(there) < 2:
-        word = "explodes" if np.isposinf(logs).any() else "vanishes"
-        return f"The gradient {word} at once: ‖{what}‖ is {'infinite' if word == 'explodes' else 'exactly zero'} elsewhere."
+        word, all_else = ("explodes", "infinite") if np.isposinf(logs).any() else ("vanishes", "exactly zero")
+        return [f"The gradient {word} at once: ‖{what}‖ is {all_else} at {len(logs) - len(there)} of {len(logs)} states."]
     far, near = int(there[0]), int(there[-1])
     slope = float(logs[far] - logs[near]) / (near - far)
-    rest = ""
+    word = "carries" if abs(np.expm1(slope)) <= tolerance else "explodes" if slope > 0 else "vanishes"
+    beyond = ""
     if np.isposinf(logs[:far]).any():
-        slope, rest = abs(slope), f" At s<{far} it is infinite."
+        word, beyond = "explodes", f" Before s={far} it is infinite."
     elif far > 0:
-        slope, rest = min(slope, 0.0), f" At s<{far} it is exactly zero: below the dtype's range, or cut (detach, teacher forcing)."
-    rate = float(np.exp(slope))
-    word = "carries" if abs(rate - 1) <= tolerance and not rest else "explodes" if slope > 0 else "vanishes"
-    pace = f"; it {'doubles' if slope > 0 else 'halves'} every {np.log(2) / abs(slope):.3g} steps" if abs(slope) > 1e-9 else ""
-    return (
-        f"The gradient {word}: ×{rate:.3g} per step, as ‖{what}‖ goes from {_power(logs[near])} at s={near} "
-        f"to {_power(logs[far])} at s={far}{pace}.{rest}"
-    )
+        word, beyond = "vanishes", f" Before s={far} it is exactly zero: below the dtype's range, or the graph is cut."
+    factor = f", a factor of 2 every {np.log(2) / abs(slope):.3g} steps" if abs(slope) > 1e-9 else ""
+    return [
+        f"The gradient {word}: ×{np.exp(slope):.3g} per step{factor}.",
+        f"‖{what}‖ is {_power(logs[near])} at s={near} and {_power(logs[far])} at s={far}.{beyond}",
+    ]
 
 
 def _bound_in_words(measured: Jacobians) -> list[str]:
@@ -332,15 +334,12 @@ def _bound_in_words(measured: Jacobians) -> list[str]:
 def _against(largest: float, limit: float, name: str) -> str:
     if abs(largest / limit - 1) < 1e-6:
         return f"equal to {name}, which excludes that it explodes"
-    return f"below {name}, which suffices to vanish" if largest < limit else f"above {name}: needed to explode, but not sufficient"
+    return f"below {name}, which suffices to vanish" if largest < limit else f"above {name}, needed to explode but not sufficient"
 
 
 def _power(log: float) -> str:
     """A number given by its logarithm, beyond the range of floats too."""
-    if abs(log) < 700:
-        return f"{np.exp(log):.3g}"
-    exponent = int(np.floor(log / np.log(10)))
-    return f"{np.exp(log - exponent * np.log(10)):.3g}e{exponent:+d}"
+    return f"{np.exp(log):.3g}" if abs(log) < 700 else f"{Decimal(log).exp():.2e}"
 
 
 # ---- a sweep that only measures ---------------------------------------------------------------------------------------
@@ -378,7 +377,7 @@ def _parts_of_each(states: Sequence[State]) -> list[tuple[Any, ...]]:
     """The tensors of each state: of a tuple its parts."""
     if isinstance(states, (Tensor, np.ndarray)):
         raise AutodiffError(
-            f"the states came as one array of shape {states.shape}: no step was computed from its slices. "
+            f"the states came as one array of shape {states.shape}, and no step was computed from its slices. "
             "Pass the list of the states that the steps handed on"
         )
     return [tuple(state) if isinstance(state, (tuple, list)) else (state,) for state in states]

@@ -25,7 +25,8 @@ def bars(layout: Layout, low: float, high: float) -> tuple[list[str], float]:
     values = [x for strip in strips for s in strip.columns for x in (s.norm, s.share, s.total) if x is not None]
     least, most = min([*values, 0.0]), max([*values, 0.0])
     unit = TALL / ((most - least) or 1.0)
-    lines, floor = [], layout.floor
+    lines: list[str] = []
+    floor = layout.floor
     for strip in strips:
         zero = floor - ABOVE - most * unit
         lines += _strip(layout, strip, zero, unit, (low, high))

@@ -30,6 +30,7 @@ BOXES = {           # fill, border
     "constant":     ("#f6f6f6", "#8a97ad"),
     "sum":          ("#fffbe6", "#c9a227"),
     "loss":         ("#fde4e4", "#b4353a"),
+    "elided":       ("#ffffff", FAINT),
 }
 MARKS = {           # of a gradient that has no place on the scale: colour, width, style, arrowhead, in words
     "none":         ("#aeb8c8", 0.8, "dotted", "none", "no gradient computed"),
@@ -106,14 +107,15 @@ def _cards(layout: Layout) -> list[str]:
     """A light card behind every step, with its header."""
     lines = []
     for n, (column, template, left) in enumerate(zip(layout.graph.columns, layout.templates, layout.lefts)):
-        if column.role != "step":
+        if column.role not in ("step", "elided"):
             continue
         x, y = left + template.width / 2, (layout.top + layout.bottom) / 2
         fill = "#f6f8fc" if n % 2 else "#eef2f9"
         look = {"class": "card", "color": "#dde4f0", "fillcolor": fill, "id": f"card.{n}", "label": "", "penwidth": "0.6"}
         lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
         part = f"{column.part}, " if column.part else ""
-        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {column.t}", 11, {"fontcolor": FAINT}))
+        times = " … ".join(map(str, dict.fromkeys((column.times[0], column.times[-1]))))
+        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
     return lines
 
 
@@ -129,7 +131,7 @@ def _boxes(layout: Layout) -> list[str]:
         }  # fmt: skip
         if node.kind == "sum":
             look["shape"] = "circle"
-        if node.given and node.kind != "weight":
+        if (node.given and node.kind != "weight") or node.kind == "elided":
             look["style"] = "rounded,filled,dashed"
         lines.append(box(node.id, node.x, node.y, node.width, node.height, look))
         if node.small:

@@ -21,6 +21,7 @@ from tinygrad_seq.viz import dot, program, words
 from tinygrad_seq.viz.extract import extract
 from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.layout import layout
+from tinygrad_seq.viz.pen import escape
 from tinygrad_seq.viz.route import route
 
 FORMATS = ("svg", "png", "dot", "json", "html", "pdf")
@@ -30,8 +31,9 @@ def draw(
     target: Tape | Tensor,
     level: str = "auto",
     labels: Mapping[str, str] | None = None,
-    budget: int = 400,
+    budget: int | None = None,
     weights: Sequence[str] | None = None,
+    steps: int | str = "auto",
 ) -> Drawing:
     """Draw a tape: steps in time as columns, forward arrows to the right, gradients back to the left.
 
@@ -39,12 +41,14 @@ def draw(
         target: a recorded tape, a part of one (`tape[a:b]`, `tape.at(3)`), or a loss whose graph still exists.
         level: "op" (every operation), "gate", "cell", or "auto": the deepest with at most `budget` nodes.
         labels: other labels for nodes, by label or id: `{"h<0>": "a<0>"}`.
-        budget: for "auto".
+        budget: how many nodes there may be; by default 400 if the level is "auto", and 1,000 if it is named.
         weights: labels or ids of the weights whose gradients are shown by step, as bars below the columns; by default
             one that is multiplied with a state.
+        steps: how many steps to show: the first ones and the last; those between become one box, which says how many
+            they are and from where to where their gradients go. "all"; or "auto": 4 if `budget` would not do.
 
     Raises:
-        ValueError: an unknown level or weight, or an empty tape.
+        ValueError: an unknown level or weight, fewer than two steps, or an empty tape.
         FreedGraphError: the loss's graph was freed by a backward pass; draw a tape from `record()` instead.
 
     Example:
@@ -61,24 +65,25 @@ def draw(
         >>> viz.draw(tape, level="cell").data["steps"]
         [0, 1, 2]
     """
-    graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights)
+    graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
     for node in graph.nodes:
         node.label = (labels or {}).get(node.id, (labels or {}).get(node.label, node.label))
     return Drawing(graph)
 
 
 class Drawing:
-    """A picture of a tape, in every form. Shows itself in a notebook.
-
-    Attributes:
-        data: the drawing as plain data (schema 1): nodes, edges, positions, gradients.
-    """
+    """A picture of a tape, in every form. Shows itself in a notebook."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._layout = layout(graph)
         route(self._layout)
-        self.data: dict[str, Any] = {
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The drawing as plain data (schema 1): nodes, edges, positions, gradients, a weight's gradient by step."""
+        graph = self._graph
+        return {
             "schema": 1,
             "level": graph.level,
             "steps": graph.steps,
@@ -121,7 +126,7 @@ class Drawing:
         head = re.search(r"<svg\b[^>]*>", drawn)
         assert head is not None, "Graphviz wrote no SVG"
         opened = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', head[0])
-        words_ = html.escape(dot.escape(self.alt_text).replace("&amp;", "&"), quote=True)
+        words_ = html.escape(escape(self.alt_text).replace("&amp;", "&"), quote=True)
         opened = opened[:-1] + f' role="img" aria-label="{words_}" style="max-width:100%;height:auto">'
         return drawn[: head.start()] + opened + drawn[head.end() :]
 

@@ -9,45 +9,69 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
 from tinygrad_seq.tape import Output, Scope
 from tinygrad_seq.viz.gradients import Gradients
-from tinygrad_seq.viz.graph import Column, Edge, Graph, Node
+from tinygrad_seq.viz.graph import Column, Edge, Grad, Graph, Node
 from tinygrad_seq.viz.shares import weight_shares
 from tinygrad_seq.viz.sums import draw_sums
 
+ELIDED = "elided"
 LEVELS = ("cell", "gate", "op")  # from the coarsest to the finest
+BUDGET, NAMED_BUDGET = 400, 1_000  # nodes: where the level is ours to choose, and where the user has chosen it
+KEPT = 4  # steps that are shown where there are too many: the first three and the last
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first
 
 Place = tuple[str, str, int | None]  # the column that a call belongs to: role, part, t; role "lane" is outside of time
+Group = tuple[Place, str, int]  # what is folded into one node: its column, its name and a number; see `fold`
 
 
-def extract(tape: Tape, level: str = "auto", budget: int = 400, weights: Sequence[str] | None = None) -> Graph:
+def extract(
+    tape: Tape,
+    level: str = "auto",
+    budget: int | None = None,
+    weights: Sequence[str] | None = None,
+    steps: int | str = "auto",
+) -> Graph:
     """Fold a tape into a graph.
 
     Args:
         tape: the entries to show. What they were directly computed from is shown too, as given.
         level: "op", "gate", "cell", or "auto": the deepest of them with at most `budget` nodes.
-        budget: how many nodes "auto" allows.
+        budget: how many nodes there may be; by default 400 if the level is "auto", and 1,000 if it is named.
         weights: labels or ids of the weights whose gradients are taken apart by step; by default one that is recurrent.
+        steps: how many steps to show, the others becoming one box; "all"; or "auto": 4 if there would be too many nodes.
 
     Raises:
-        ValueError: an unknown level or weight, or an empty tape.
+        ValueError: an unknown level or weight, fewer than two steps, or an empty tape.
     """
     if level not in (*LEVELS, "auto"):
         raise ValueError(f"level {level!r} is none of {', '.join(LEVELS)}, auto")
+    if steps not in ("all", "auto") and (isinstance(steps, str) or steps < 2):
+        raise ValueError(f'steps={steps!r} is none of "all", "auto" and the numbers from 2 on')
     calls = Calls(tape)
     if not calls.order:
         raise ValueError("nothing to draw: the tape is empty")
-    folded = {each: fold(calls, each) for each in LEVELS}
-    counts = {each: len(set(groups.values())) for each, groups in folded.items()}
-    if level == "auto":
-        level = next((each for each in reversed(LEVELS) if counts[each] <= budget), LEVELS[0])
-    graph = build(calls, level, folded[level], counts)
+    if budget is None:
+        budget = BUDGET if level == "auto" else NAMED_BUDGET
+    for chosen in reversed(LEVELS) if level == "auto" else (level,):  # auto: the first that fits, else the coarsest
+        groups = fold(calls, chosen)
+        fits = len(set(groups.values())) <= budget
+        if fits:
+            break
+    hidden: dict[str, dict[int, Grad]] = {}
+    if not fits or isinstance(steps, int):
+        shown = KEPT if isinstance(steps, str) else steps
+        runs = runs_of(calls, shown) if steps != "all" else {}
+        if runs:
+            hidden = hidden_states(calls, groups, runs)
+            calls.hide(runs)
+            groups = fold(calls, chosen)
+    graph = build(calls, chosen, groups, hidden)
     graph.shares = weight_shares(calls, graph, weights)
     draw_sums(graph)
     return graph
@@ -88,6 +112,32 @@ class Calls:
             if self.is_leaf(call):
                 self._place_leaf(call)
         self._name_slots(call for call in self.order if self.is_leaf(call))
+        self.runs: dict[str, tuple[int, ...]] = {}
+        self.aside: set[int] = set()
+
+    def hide(self, runs: dict[str, tuple[int, ...]]) -> None:
+        """Put the steps of these runs, by part, into a column of their own, to be folded into one node.
+
+        What stands outside of time and belongs to hidden steps alone (the `+` that adds the loss of each) is noted in
+        `aside`: it is folded too.
+        """
+        self.runs = runs
+        for call, (role, part, t) in self.place.items():
+            if role == "step" and t in runs.get(part, ()):
+                self.place[call] = ("elided", part, None)
+        sides: dict[str, Callable[[int], list[int]]] = {
+            "before": lambda call: [reader for _, reader in self.used_by[call]],
+            "after": lambda call: [source for _, _, source in self.reads[call]],
+        }
+        for call in self.order:
+            beside = sides.get(self.place[call][0])
+            if beside is not None and not self.is_leaf(call):
+                in_time = [self.place[other][0] for other in beside(call) if self.place[other][0] in ("step", "elided")]
+                if in_time and set(in_time) == {"elided"}:
+                    self.aside.add(call)
+        for call in self.order:
+            if self.is_leaf(call) and self.used_by[call] and all(reader in self.aside for _, reader in self.used_by[call]):
+                self.aside.add(call)
 
     def is_leaf(self, call: int) -> bool:
         """Whether nothing on the tape made it."""
@@ -214,20 +264,22 @@ def path_of(scope: Scope | None) -> list[str]:
 # ---- folding --------------------------------------------------------------------------------------------------------
 
 
-def fold(calls: Calls, level: str) -> dict[int, tuple[Any, ...]]:
+def fold(calls: Calls, level: str) -> dict[int, Group]:
     """For each call the group that it is folded into: (place, name, number); a group without a name is one call.
 
     A group must not both lead to another group of its column and depend on it, or the column could not be read from
     left to right. So a call that would close such a circle starts its group anew, under the next number.
     """
-    group_of: dict[int, tuple[Any, ...]] = {}
-    newest: dict[tuple[Any, ...], int] = Counter()
-    reads: dict[tuple[Any, ...], set[tuple[Any, ...]]] = defaultdict(set)  # within a column
+    group_of: dict[int, Group] = {}
+    newest: Counter[tuple[Place, str]] = Counter()
+    reads: dict[Group, set[Group]] = defaultdict(set)  # within a column
     for call in calls.order:
         name = "" if level == "op" or calls.is_leaf(call) or calls.is_cut(call) else folds_into(calls.scope(call), level)
         place = calls.place[call]
-        if not name or call in calls.given:
-            group: tuple[Any, ...] = (place, "", call)
+        if place[0] == "elided" or call in calls.aside:
+            name = ELIDED
+        if not name or (call in calls.given and name != ELIDED):
+            group: Group = (place, "", call)
         else:
             group = (place, name, newest[place, name])
         sources = {group_of[s] for _, _, s in calls.reads[call] if calls.place[s] == place} - {group}
@@ -258,7 +310,7 @@ def folds_into(scope: Scope, level: str) -> str:
     return ".".join(path_of(chain[-1])) if len(chain) - 1 > cell else ""
 
 
-def _reaches(group: tuple[Any, ...], sources: set[tuple[Any, ...]], reads: dict[tuple[Any, ...], set[tuple[Any, ...]]]) -> bool:
+def _reaches(group: Group, sources: set[Group], reads: dict[Group, set[Group]]) -> bool:
     """Whether any of the sources depends on the group."""
     if not reads.keys() >= {group}:
         return False
@@ -276,23 +328,25 @@ def _reaches(group: tuple[Any, ...], sources: set[tuple[Any, ...]], reads: dict[
 # ---- the graph ------------------------------------------------------------------------------------------------------
 
 
-def build(calls: Calls, level: str, group_of: dict[int, tuple[Any, ...]], counts: dict[str, int]) -> Graph:
+def build(calls: Calls, level: str, group_of: dict[int, Group], hidden: dict[str, dict[int, Grad]]) -> Graph:
     """Make nodes and edges of the groups, and say what flows back."""
     columns, index_of = _columns(calls)
-    members: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    members: dict[Group, list[int]] = defaultdict(list)
     for call in calls.order:
         members[group_of[call]].append(call)
     crossing, visible = _boundaries(calls, group_of)
     grad_of = Gradients(calls.tape)
-    nodes: dict[tuple[Any, ...], Node] = {}
+    nodes: dict[Group, Node] = {}
     ids: Counter[str] = Counter()
     for group, held in members.items():
-        node = _node(calls, level, group, held, crossing, visible)
+        if group[1] == ELIDED:
+            node, values = _elided(calls, group, held, group_of, hidden)
+        else:
+            node, values = _node(calls, level, group, held, crossing, visible), _shown_values(calls, held, visible)
         node.column = index_of.get(group[0])
         ids[node.id] += 1
         if ids[node.id] > 1:
             node.id += f"~{ids[node.id]}"
-        values = _shown_values(calls, held, visible)
         node.grad = grad_of.values([calls.entry[i] for i in values])
         nodes[group] = node
     taken: set[tuple[int | None, str]] = set()
@@ -312,7 +366,7 @@ def build(calls: Calls, level: str, group_of: dict[int, tuple[Any, ...]], counts
                 through[key].add(i)
     node_of = {i: nodes[group_of[call]] for i, call in calls.call_of.items()}
     grad_of.edges(edges, node_of)
-    return Graph(level, columns, list(nodes.values()), list(edges.values()), counts)
+    return Graph(level, columns, list(nodes.values()), list(edges.values()), hidden)
 
 
 def _columns(calls: Calls) -> tuple[list[Column], dict[Place, int]]:
@@ -322,13 +376,17 @@ def _columns(calls: Calls) -> tuple[list[Column], dict[Place, int]]:
     ordered: list[Place] = [place for place in places if place[0] == "before"]
     for part in parts:
         ordered += [place for place in places if place[:2] == ("init", part)]
-        ordered += sorted((place for place in places if place[:2] == ("step", part)), key=lambda place: place[2] or 0)
+        steps = sorted((place for place in places if place[:2] == ("step", part)), key=lambda place: place[2] or 0)
+        run = calls.runs.get(part, ())
+        early = sum(place[2] < run[0] for place in steps if place[2] is not None) if run else len(steps)
+        ordered += [*steps[:early], *([("elided", part, None)] if run else []), *steps[early:]]
         ordered += [place for place in places if place[:2] == ("init-reverse", part)]
     ordered += [place for place in places if place[0] == "after"]
-    return [Column(role.partition("-")[0], part, t) for role, part, t in ordered], {place: i for i, place in enumerate(ordered)}
+    columns = [Column(role.partition("-")[0], p, t, calls.runs[p] if role == ELIDED else ()) for role, p, t in ordered]
+    return columns, {place: i for i, place in enumerate(ordered)}
 
 
-def _boundaries(calls: Calls, group_of: dict[int, tuple[Any, ...]]) -> tuple[set[str], set[tuple[str, str]]]:
+def _boundaries(calls: Calls, group_of: dict[int, Group]) -> tuple[set[str], set[tuple[str, str]]]:
     """Slots whose value crosses from one step to another (states), and slots whose value leaves its group."""
     crossing: set[str] = set()
     visible: set[tuple[str, str]] = set()
@@ -338,7 +396,7 @@ def _boundaries(calls: Calls, group_of: dict[int, tuple[Any, ...]]) -> tuple[set
             there = calls.place[source]
             if calls.is_leaf(source):
                 continue
-            if there[0] == here[0] == "step" and there != here and there[1] == here[1]:
+            if {there[0], here[0]} <= {"step", ELIDED} and there != here and there[1] == here[1]:
                 crossing.add(calls.slot[source])
             if group_of[source] != group_of[call]:
                 visible.add((there[1], calls.slot[source]))
@@ -352,17 +410,16 @@ def _shown_values(calls: Calls, held: list[int], visible: set[tuple[str, str]]) 
 
 
 def _node(
-    calls: Calls, level: str, group: tuple[Any, ...], held: list[int], crossing: set[str], visible: set[tuple[str, str]]
+    calls: Calls, level: str, group: Group, held: list[int], crossing: set[str], visible: set[tuple[str, str]]
 ) -> Node:
-    place, name, number = group
+    place, name, _ = group
     values = _shown_values(calls, held, visible)
     last, call = calls.entry[values[-1]], held[0]
     t = place[2]
-    kind, label, small, slot = "op", "", "", calls.slot[call]
+    kind, label, small, slot = "op", "", "", _slot(calls, group, held)
     carries = any(calls.slot[each] in crossing for each in held)
     if name:
         kind = level if carries or (t is not None and (level == "gate" or not crossing)) else "op"
-        slot = name if number == 0 else f"{name}.{number + 1}"
         names = [calls.entry[i].name or "" for i in values]
         part = _last_part(calls, held, name)
         label = ", ".join(names) if all(names) and len(names) <= 2 else part + (f"<{t}>" if t is not None else "")
@@ -391,6 +448,70 @@ def _node(
         entries=entries, source=last.source, given=calls.is_leaf(call) or call in calls.given,
         reverse=calls.scope(call).tags.get("direction") in REVERSE, carries=carries,
     )  # fmt: skip
+
+
+def runs_of(calls: Calls, shown: int) -> dict[str, tuple[int, ...]]:
+    """For each part the steps to hide: all but the first ones and the last."""
+    times: dict[str, set[int]] = defaultdict(set)
+    for role, part, t in calls.place.values():
+        if role == "step" and t is not None:
+            times[part].add(t)
+    return {part: tuple(sorted(each)[shown - 1 : -1]) for part, each in times.items() if len(each) > shown + 1}
+
+
+def hidden_states(calls: Calls, group_of: dict[int, Group], runs: dict[str, tuple[int, ...]]) -> dict[str, dict[int, Grad]]:
+    """The gradients of the states that will be hidden, by slot and step: what is not drawn is still told."""
+    crossing, visible = _boundaries(calls, group_of)
+    members: dict[Group, list[int]] = defaultdict(list)
+    for call, group in group_of.items():
+        (role, part, t), _, _ = group
+        if role == "step" and t in runs.get(part, ()):
+            members[group].append(call)
+    grad_of = Gradients(calls.tape)
+    found: dict[str, dict[int, Grad]] = defaultdict(dict)
+    for group, held in members.items():
+        t = group[0][2]
+        if t is not None and any(calls.slot[call] in crossing for call in held):
+            found[_slot(calls, group, held)][t] = grad_of.values([calls.entry[i] for i in _shown_values(calls, held, visible)])
+    return dict(found)
+
+
+def _elided(
+    calls: Calls, group: Group, held: list[int], group_of: dict[int, Group], hidden: dict[str, dict[int, Grad]]
+) -> tuple[Node, list[int]]:
+    """The node of a run of steps, and the entries that leave it; or of what outside of time belongs to that run."""
+    (role, part, _), _, number = group
+    out = [call for call in held if any(group_of[reader] != group for _, reader in calls.used_by[call])] or held[-1:]
+    values = [i for call in out for i in calls.entries[call] if calls.call_of.get(i) == call]
+    last = calls.entry[values[-1]]
+    run = calls.runs[part] if role == ELIDED else next(iter(calls.runs.values()))
+    norms = [grad.norm for states in hidden.values() for t, grad in states.items() if t in run and grad.norm]
+    if role == ELIDED:
+        slots: dict[int, Counter[str]] = defaultdict(Counter)
+        for call in held:
+            slots[calls.entry[call].t or 0][calls.slot[call]] += not calls.is_leaf(call)
+        equal = "equal " if all(each == slots[run[0]] for each in slots.values()) else ""
+        label = f"…\n{len(run)} {equal}steps" + (f"\ngradient norm\n{min(norms):.2g} to {max(norms):.2g}" if norms else "")
+        if any(grad.status == "nonfinite" for states in hidden.values() for t, grad in states.items() if t in run):
+            label += "\nsome not finite"
+    else:
+        signs = [_sign(calls, call) for call in held if not calls.is_leaf(call)]
+        label = f"{' '.join([*dict.fromkeys(signs)][:3])} …\n{len(signs)} operations"
+    slot = (f"{role}.{ELIDED}" if role != ELIDED else ELIDED) + (f".{number + 1}" if number else "")
+    node = Node(
+        id=f"{_safe(part)}.{slot}" if part else slot, kind=ELIDED, label=label, t=None, column=None, slot=slot,
+        shape=tuple(last.shape), entries=sorted({i for call in held for i in calls.entries[call]}), source=last.source,
+        steps=(run[0], run[-1]), norms=(min(norms), max(norms)) if norms else None,
+    )  # fmt: skip
+    return node, values
+
+
+def _slot(calls: Calls, group: Group, held: list[int]) -> str:
+    """The slot of a group: its path within the column."""
+    _, name, number = group
+    if not name:
+        return calls.slot[held[0]]
+    return name if number == 0 else f"{name}.{number + 1}"
 
 
 def _last_part(calls: Calls, held: list[int], name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.listing import Entry, Tape
+from tinygrad_seq.sweep import term_of
 from tinygrad_seq.viz.graph import NO_GRAD, Edge, Grad, Node
 
 
@@ -32,11 +33,14 @@ class Gradients:
         """Of the edges: what flowed to the source's values through the target's. Terms to the same value add up."""
         if not self._events:
             return
+        index = {node: i for i, node in enumerate(self._whole.nodes)}
         terms: dict[tuple[int, int], dict[int, Any]] = defaultdict(dict)
         for event in self._events:
-            for i, term in event.terms:
-                if i in node_of and node_of[i] is not node_of[event.index]:
-                    held = terms[id(node_of[i]), id(node_of[event.index])]
+            user = node_of[event.index]
+            for way in event._edges:
+                i = index.get(way[0], -1)
+                if i in node_of and node_of[i] is not user:  # within a node nothing is shown, so nothing is computed
+                    held, term = terms[id(node_of[i]), id(user)], term_of(event._node, event._given, way)
                     held[i] = held[i] + term if i in held else np.asarray(term)
         for key, edge in edges.items():
             ends = (self._whole[i] for i in (*edge.source.entries, *edge.target.entries))

@@ -52,7 +52,7 @@ class Node:
 
     Attributes:
         id: unique, the same in every process: `t1.lstm.u`.
-        kind: input, state, cell, gate, op, weight, constant, sum or loss.
+        kind: input, state, cell, gate, op, weight, constant, sum, loss or elided.
         label: what stands in the box.
         small: a second, smaller line: the operation that made a named value.
         column: index into the graph's columns; None for what stands in the lane outside of time.
@@ -62,6 +62,8 @@ class Node:
         carries: holds a state, a value that the next step reads.
         reverse: belongs to a direction that runs from the last step to the first.
         sums: the weight whose gradient's terms meet here.
+        steps: of an elided run, the first and the last step that it hides.
+        norms: the smallest and the largest gradient norm of a state there, None if there is none.
         width, height, x, y: the box, x and y being its centre; set by `layout`.
     """
 
@@ -80,6 +82,8 @@ class Node:
     reverse: bool = False
     carries: bool = False
     sums: Node | None = None
+    steps: tuple[int, int] | None = None
+    norms: tuple[float, float] | None = None
     width: float = 0.0
     height: float = 0.0
     x: float = 0.0
@@ -88,10 +92,12 @@ class Node:
     @property
     def data(self) -> dict[str, Any]:
         """As plain data, schema 1."""
+        hides = {} if self.steps is None else {"steps": list(self.steps), "norms": self.norms and list(self.norms)}
         return {
             "id": self.id, "kind": self.kind, "label": self.label, "t": self.t, "slot": self.slot,
             "x": self.x, "y": self.y, "width": self.width, "height": self.height,
             "shape": list(self.shape), "entries": self.entries, "source": self.source, "grad": self.grad.data,
+            **hides,
         }  # fmt: skip
 
 
@@ -134,19 +140,21 @@ class Column(NamedTuple):
     """A column of the picture.
 
     Attributes:
-        role: "before" time, "init" (initial states), "step", "after" time.
+        role: "before" time, "init" (initial states), "step", "elided" (a run of steps), "after" time.
         part: encoder or decoder, where the scopes say so: columns of their own, side by side.
         t: the step, if it is one.
+        hides: the steps of an elided run.
     """
 
     role: str
     part: str
     t: int | None
+    hides: tuple[int, ...] = ()
 
     @property
-    def times(self) -> range:
-        """The steps that it shows."""
-        return range(0) if self.t is None else range(self.t, self.t + 1)
+    def times(self) -> tuple[int, ...]:
+        """The steps that stand here."""
+        return self.hides if self.t is None else (self.t,)
 
 
 @dataclass
@@ -157,7 +165,7 @@ class Graph:
     columns: list[Column]
     nodes: list[Node]
     edges: list[Edge]
-    counts: dict[str, int]  # how many nodes each level would have had
+    hidden: dict[str, dict[int, Grad]] = field(default_factory=dict)  # of elided states: by slot and step
     shares: list[Shares] = field(default_factory=list)
 
     @property

@@ -21,7 +21,7 @@ def escape(text: str) -> str:
         >>> print(escape('a & "b"'))
         a &amp; \\"b\\"
     """
-    if not (text.isascii() and text.isprintable()):
+    if not text.replace("\n", "").isprintable():
         text = "".join("\ufffd" if c != "\n" and not _is_writable(c) else c for c in text)
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 

@@ -14,7 +14,7 @@ BAR = 32  # characters
 
 def caption(graph: Graph) -> str:
     """A few sentences for below the picture."""
-    steps = graph.steps
+    steps = sorted({t for column in graph.columns for t in column.times})
     time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
     said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
     said = said[0].upper() + said[1:]
@@ -24,10 +24,11 @@ def caption(graph: Graph) -> str:
 def alternative(graph: Graph) -> str:
     """The picture in words, for those who cannot see it."""
     kinds = sorted({edge.grad.status for edge in graph.edges if edge.grad is not None})
+    shown = set(graph.steps)
     lines = [f"Computational graph over time. {caption(graph)}"]
     for state in _states(graph):
         if state.norms:
-            listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in sorted(state.norms.items()))
+            listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in sorted(state.norms.items()) if t in shown)
             lines.append(f"Gradient norm at {state.name}: {listed}.")
     if not kinds:
         lines.append("No backward pass has run.")
@@ -52,6 +53,9 @@ def strip(graph: Graph) -> str:
             bar = "█" * round(1 + (BAR - 1) * position(norm, low, high)) if norm else ""
             parts.append(f"{_plain(node.label)} {bar} {said(node)}")
         lines.append(f"t={t:<3} " + "  ".join(parts))
+        for node in graph.nodes:
+            if node.steps is not None and node.steps[0] == t + 1 and node.t is None and node.slot == "elided":
+                lines.append(f"t={node.steps[0]}…{node.steps[1]} " + " ".join(node.label.split("\n")[1:]))
     return "\n".join(lines)
 
 
@@ -111,6 +115,9 @@ def _states(graph: Graph) -> list[_State]:
             state = found.setdefault(node.slot, _State(name, node.reverse, {}))
             if node.grad.norm:
                 state.norms[node.t] = node.grad.norm
+    for slot, norms in graph.hidden.items():
+        if slot in found:
+            found[slot].norms.update({t: grad.norm for t, grad in norms.items() if grad.norm})
     twice = {name for name, n in Counter(state.name for state in found.values()).items() if n > 1}
     return [state._replace(name=f"{state.name} ({slot})") if state.name in twice else state for slot, state in found.items()]
 

@@ -261,6 +261,18 @@ def test_gates_are_named_after_the_document():
     assert names == ["Γ_u<1>", "Γ_f<1>", "Γ_o<1>", "c~<1>", "c<1>", "h<1>"]
 
 
+def test_a_loop_of_ones_own_has_the_names_of_a_layer():
+    cell, state = LSTMCell(I, H), None
+    with tg.record() as tape:
+        for t in range(2):
+            with tg.scope("mine", t=t):
+                state = cell(np.ones((B, I)), state)
+    assert [entry.name for entry in tape.at(1) if entry.name] == ["Γ_u<1>", "Γ_f<1>", "Γ_o<1>", "c~<1>", "c<1>", "h<1>"]
+    with tg.record() as tape:
+        cell(np.ones((B, I)))
+    assert {entry.name for entry in tape} == {None, "W_x", "W_h", "b"}  # no step, no name
+
+
 def test_the_gates_are_the_gates():
     cell, rng = make("lstm"), np.random.default_rng(10)
     x, (a, c) = rng.normal(size=(B, I)), a_state(cell, rng)

@@ -382,6 +382,8 @@ def test_dropout_between_layers_is_for_training_and_not_after_the_last():
     np.testing.assert_allclose(outputs.data, no_input.data, atol=1e-6)
     kept, _ = layer.eval()(x)
     assert np.abs(kept.data - outputs.data).max() > 1e-3
+    single = RNN(I, H, dropout=1.0)
+    np.testing.assert_array_equal(single(x)[0].data, single.eval()(x)[0].data)  # no layer before, none after
 
 
 def test_variational_dropout_draws_one_mask_for_all_steps():

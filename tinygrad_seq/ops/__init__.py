@@ -23,4 +23,19 @@ from tinygrad_seq.ops.special import (
     hypot, leaky_relu, log1p, log2, log10, logaddexp, positive, radians, reciprocal, silu, sin, sinh, softplus, tan,
 )  # fmt: skip
 
-__all__ = [name for name, value in tuple(globals().items()) if callable(value)]
+__all__ = [
+    "abs", "absolute", "add", "all", "allclose", "any", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "argmax", "argmin", "argsort", "array_equal", "astype", "bitwise_and", "bitwise_or",
+    "bitwise_xor", "broadcast_to", "cbrt", "ceil", "cholesky", "clip", "concatenate", "conv1d_causal", "cos",
+    "cosh", "count_nonzero", "cumprod", "cumsum", "degrees", "det", "detach", "diag", "diagonal", "divide", "dot",
+    "dropout", "eigh", "eigvalsh", "einsum", "elu", "embedding", "equal", "exp", "exp2", "expand_dims", "expm1",
+    "fabs", "flip", "floor", "floor_divide", "gelu", "getitem", "greater", "greater_equal", "hstack", "hypot",
+    "inner", "inv", "invert", "isclose", "isfinite", "isinf", "isnan", "kron", "layer_norm", "leaky_relu", "less",
+    "less_equal", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "moveaxis",
+    "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "positive", "power", "prod", "radians",
+    "ravel", "reciprocal", "relu", "remainder", "repeat", "reshape", "rint", "roll", "round", "sigmoid", "sign",
+    "silu", "sin", "sinh", "slogdet", "softmax", "softplus", "solve", "sort", "split", "sqrt", "square", "squeeze",
+    "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile",
+    "trace", "transpose", "tril", "triu", "trunc", "unstack", "var", "vdot", "vstack", "where",
+]  # fmt: skip

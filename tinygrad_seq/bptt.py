@@ -45,14 +45,16 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
     """
     target = node_in_graph(weight)
     parts: dict[Node, Parts] = {node_in_graph(loss): {None: seed(loss, gradient)}}
-    for node, g in _steps(loss, gradient, {target}):
+    sweep = _sweep(loss, gradient, {target})
+    for node, g in _steps(sweep):
         by_step = parts.pop(node, {})
         if node is target:
             return {t: np.array(by_step[t]) for t in sorted(by_step, key=lambda t: (t is None, t))}
         if node.scope.t is not None:
             by_step = {node.scope.t: g}
         for edge in _edges(node):
-            if edge[0] is target or not _in_time(edge[0]):  # values in time get their parts from their own step
+            # A value in time is taken apart by its own step, when its turn comes.
+            if edge[0] in sweep.live and (edge[0] is target or not _in_time(edge[0])):
                 held = parts.setdefault(edge[0], {})
                 for t, term in _terms(node, g, by_step, edge):
                     held[t] = _sum(held[t], term) if t in held else term
@@ -68,7 +70,7 @@ def state_gradients(loss: Tensor, states: Sequence[Tensor], gradient: Any = None
         gradient: the cotangent of `loss`; 1, if it has a single element.
     """
     wanted = {node_in_graph(state) for state in states}
-    found = {node: np.array(g) for node, g in _steps(loss, gradient) if node in wanted}
+    found = {node: np.array(g) for node, g in _steps(_sweep(loss, gradient)) if node in wanted}
     nodes = map(node_in_graph, states)
     return [found[node] if node in found else np.zeros(node.shape, node.dtype) for node in nodes]
 
@@ -148,9 +150,13 @@ def _edges(node: Node) -> list[Any]:
 # ---- the sweep --------------------------------------------------------------------------------------------------------
 
 
-def _steps(loss: Tensor, gradient: Any, targets: set[Node] | None = None) -> Iterator[tuple[Node, Any]]:
-    """The sweep from a loss, each step of it run with nothing taped."""
-    steps = iter(Sweep({node_in_graph(loss): seed(loss, gradient)}, targets, careful=True, reread=True))
+def _sweep(loss: Tensor, gradient: Any, targets: set[Node] | None = None) -> Sweep:
+    return Sweep({node_in_graph(loss): seed(loss, gradient)}, targets, careful=True, reread=True)
+
+
+def _steps(sweep: Sweep) -> Iterator[tuple[Node, Any]]:
+    """The steps of a sweep, each of them run with nothing taped."""
+    steps = iter(sweep)
     while True:
         with setting(**sweeping(current(), False)), np.errstate(all="ignore"):
             step = next(steps, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tinygrad_seq.listing import Entry, Tape
@@ -83,6 +84,7 @@ class Calls:
     Attributes:
         entries: the entries of each call, and the one-element constants that were written in it.
         order: the calls in order of execution.
+        leaves: those that nothing on the tape made.
         reads: for each call, (position, entry, call) of what it reads.
         place: for each call, its column.
         slot: for each call, its name within the column: the scope's path, the operation and a number.
@@ -102,6 +104,7 @@ class Calls:
         self.used_by: dict[int, list[tuple[int, int]]] = defaultdict(list)  # (position, reader)
         self._gather()
         self.order = list(self.entries)
+        self.leaves = {call for call in self.order if self.entry[call].op in ("leaf", "constant")}
         self.place: dict[int, Place] = {}
         self.slot: dict[int, str] = {}
         self.stands_for: dict[int, int] = {}
@@ -141,7 +144,7 @@ class Calls:
 
     def is_leaf(self, call: int) -> bool:
         """Whether nothing on the tape made it."""
-        return self.entry[call].op in ("leaf", "constant")
+        return call in self.leaves
 
     def is_cut(self, call: int) -> bool:
         """Whether the gradient is stopped here on purpose."""
@@ -184,6 +187,7 @@ class Calls:
         """Steps have their columns; what is outside of time stands before them if time depends on it and it not on time."""
         from_time: dict[int, bool] = {}
         to_time: dict[int, bool] = {}
+        parts: dict[Scope, str] = {}
         for call in self.order:
             from_time[call] = any(from_time[s] or self._is_in_time(s) for _, _, s in self.reads[call])
         for call in reversed(self.order):
@@ -193,7 +197,10 @@ class Calls:
             if self.is_leaf(call):
                 continue
             if entry.t is not None:
-                self.place[call] = ("step", str(entry.tags.get("part", "")), entry.t)
+                scope = self.scope(call)
+                if scope not in parts:
+                    parts[scope] = str(scope.tags.get("part", ""))
+                self.place[call] = ("step", parts[scope], entry.t)
             else:
                 self.place[call] = ("before" if to_time[call] and not from_time[call] else "after", "", None)
 
@@ -231,6 +238,7 @@ class Calls:
 
     def _name_slots(self, calls: Iterable[int]) -> None:
         seen: Counter[tuple[Place, str]] = Counter()
+        paths: dict[Scope, list[str]] = {}
         for call in calls:
             entry = self.entry[call]
             if call in self.stands_for:
@@ -240,7 +248,9 @@ class Calls:
             else:
                 readers = self.used_by[call]
                 scope = self.scope(readers[0][1] if self.is_leaf(call) and readers else call)
-                name = ".".join([*path_of(scope), "input" if self.is_leaf(call) else _safe(entry.op)])
+                if scope not in paths:
+                    paths[scope] = path_of(scope)
+                name = ".".join([*paths[scope], "input" if self.is_leaf(call) else _safe(entry.op)])
             seen[self.place[call], name] += 1
             n = seen[self.place[call], name]
             self.slot[call] = name if n == 1 else f"{name}.{n}"
@@ -273,8 +283,13 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
     group_of: dict[int, Group] = {}
     newest: Counter[tuple[Place, str]] = Counter()
     reads: dict[Group, set[Group]] = defaultdict(set)  # within a column
+    names: dict[Scope, str] = {}
     for call in calls.order:
-        name = "" if level == "op" or calls.is_leaf(call) or calls.is_cut(call) else folds_into(calls.scope(call), level)
+        name, scope = "", calls.scope(call)
+        if not (level == "op" or calls.is_leaf(call) or calls.is_cut(call)):
+            if scope not in names:
+                names[scope] = folds_into(scope, level)
+            name = names[scope]
         place = calls.place[call]
         if place[0] == "elided" or call in calls.aside:
             name = ELIDED
@@ -542,6 +557,7 @@ def _is_number(entry: Entry) -> bool:
     return entry.op == "constant" and entry.shape == () and entry.name is None
 
 
+@lru_cache(maxsize=4096)
 def _safe(text: str) -> str:
     """Text as a part of an id: letters, digits, `_`, `-` and `~`; others as their code points."""
     return re.sub(r"[^A-Za-z0-9_~-]", lambda m: f"_{ord(m[0]):x}", text)

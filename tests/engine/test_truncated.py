@@ -216,6 +216,20 @@ def test_a_state_that_was_not_cut_is_refused_by_name_and_step(scoped, retained):
         run(net.start)
 
 
+def test_a_state_from_the_midst_of_an_earlier_window_is_refused_too():
+    """It was never handed on; its scope tells that it is of a step."""
+    net = Elman()
+    windows = tg.bptt.Truncated(4)(net.x, state=net.start)
+    window = next(windows)
+    outputs, state = net(*window, window.state)
+    with tg.scope("rnn", t=1):
+        middle = outputs[1] * 1.0
+    window.carry(state)
+    second = next(windows)
+    with pytest.raises(tg.AutodiffError, match=r"\(multiply, .*t=1\), from before step 4"):
+        second.carry(net(*second, middle)[1])
+
+
 def test_where_the_backward_pass_comes_first_it_is_the_one_to_raise():
     net, seen = Elman(), []
 

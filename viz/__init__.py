@@ -1,11 +1,13 @@
 """From a tape to a picture.
 
     viz.draw(tape).save("bptt.svg")
+    viz.gradient_flow(tape).savefig("flow.png")
 
 `graph.py` says what happens in which file, and in which order to read them.
 """
 
 from tinygrad_seq.viz.drawing import Drawing, draw
+from tinygrad_seq.viz.flow import gradient_flow
 from tinygrad_seq.viz.program import NoGraphvizError
 
-__all__ = ["Drawing", "NoGraphvizError", "draw"]
+__all__ = ["Drawing", "NoGraphvizError", "draw", "gradient_flow"]

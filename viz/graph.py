@@ -17,6 +17,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
     bars.py      a weight's gradient by step, as bars below the columns
     program.py   where to find a Graphviz that draws it
     drawing.py   `Drawing` and `draw`: what a user holds
+    flow.py      the gradient's way back as curves and heatmaps
 """
 
 from __future__ import annotations

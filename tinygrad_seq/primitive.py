@@ -33,8 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_seq.errors import AnomalyError, ShapeError
-from tinygrad_seq.tape import Bundle, Context, Node, Output, Route, Scope, Watch, current
-from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of
+from tinygrad_seq.tape import Bundle, Context, Node, Output, Route, Scope, Watch, current, noted
+from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, wrapped
 
 Rule = Callable[..., Any]
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
@@ -312,8 +312,8 @@ class Unary(Primitive):
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
-        return Tensor(
-            y, Node(self.name, (node,), params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+        return wrapped(
+            y, noted(self.name, (node,), params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
         )
 
 
@@ -351,8 +351,8 @@ class Binary(Primitive):
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
-        return Tensor(
-            y, Node(self.name, inputs, params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
+        return wrapped(
+            y, noted(self.name, inputs, params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
         )
 
 
@@ -450,7 +450,7 @@ def _outputs(bundle: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
         shape, dtype = part.shape, part.dtype
         bundle.shapes.append(shape)
         bundle.dtypes.append(dtype)
-        made.append(Tensor(part, Output(bundle, i, shape, dtype)))
+        made.append(wrapped(part, Output(bundle, i, shape, dtype)))
     return tuple(made)
 
 

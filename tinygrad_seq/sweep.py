@@ -11,6 +11,7 @@ The sweep is an iterator of steps, and all read the same one: `backward` drains 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -450,11 +451,8 @@ def _drain(sweep: Sweep) -> None:
     context = current()
     recordings = [watch.recording() for watch in sweep.watched]
     tapes = {tape for recording in recordings if recording is not None for tape in recording.all}
-    steps: list[Step] = []
     with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"):
-        for step in sweep:
-            if tapes:
-                steps.append(step)
+        steps = deque(sweep, maxlen=None if tapes else 0)  # run to the end; remembered only for a recording
     for tape in tapes:
         tape.witness(steps, sweep.live)
 

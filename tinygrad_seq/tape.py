@@ -121,6 +121,36 @@ class Node:
         return (f"{self.name!r} " if self.name else "") + f"({self.op}, shape {self.shape}{self.scope.place})"
 
 
+_new = object.__new__
+
+
+def noted(
+    op: str,
+    inputs: Sequence[Any],
+    params: Mapping[str, Any] | None,
+    routes: tuple[Route, ...],
+    saved: Sequence[Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    scope: Scope,
+    requires_grad: bool,
+) -> Node:
+    """`Node(...)` at two thirds of the cost: a function instead of a class, for the hot path."""
+    node = _new(Node)
+    node.serial = next_serial()
+    node.op = op
+    node.inputs = inputs
+    node.params = params
+    node.routes = routes
+    node.saved = saved
+    node.shape = shape
+    node.dtype = dtype
+    node.scope = scope
+    node.requires_grad = requires_grad
+    node.name = node.watch = None
+    return node
+
+
 class Leaf(Node):
     """A value that nothing on the tape made: a parameter, an input, a constant.
 

@@ -389,6 +389,17 @@ class Tensor:
         return self
 
 
+_new = object.__new__
+
+
+def wrapped(array: Array, node: Node | None) -> Tensor:
+    """A tensor of an array and a node, without the class's questions: two thirds of what calling `Tensor` costs."""
+    made = _new(Tensor)
+    made.data = array
+    made.node = node
+    return made
+
+
 class Parameter(Tensor):
     """A tensor that a model learns: a leaf that requires a gradient.
 

@@ -59,19 +59,19 @@ def extract(
         raise ValueError("nothing to draw: the tape is empty")
     if budget is None:
         budget = BUDGET if level == "auto" else NAMED_BUDGET
+    runs = runs_of(calls, steps) if isinstance(steps, int) else {}
     for chosen in reversed(LEVELS) if level == "auto" else (level,):  # auto: the first that fits, else the coarsest
         groups = fold(calls, chosen)
-        fits = len(set(groups.values())) <= budget
+        fits = sum(not _is_hidden(group, runs) for group in set(groups.values())) <= budget
         if fits:
             break
+    if not fits and steps == "auto":
+        runs = runs_of(calls, KEPT)
     hidden: dict[str, dict[int, Grad]] = {}
-    if not fits or isinstance(steps, int):
-        shown = KEPT if isinstance(steps, str) else steps
-        runs = runs_of(calls, shown) if steps != "all" else {}
-        if runs:
-            hidden = hidden_states(calls, groups, runs)
-            calls.hide(runs)
-            groups = fold(calls, chosen)
+    if runs:
+        hidden = hidden_states(calls, groups, runs)
+        calls.hide(runs)
+        groups = fold(calls, chosen)
     graph = build(calls, chosen, groups, hidden)
     graph.shares = weight_shares(calls, graph, weights)
     draw_sums(graph)
@@ -474,13 +474,17 @@ def runs_of(calls: Calls, shown: int) -> dict[str, tuple[int, ...]]:
     return {part: tuple(sorted(each)[shown - 1 : -1]) for part, each in times.items() if len(each) > shown + 1}
 
 
+def _is_hidden(group: Group, runs: dict[str, tuple[int, ...]]) -> bool:
+    role, part, t = group[0]
+    return role == "step" and t in runs.get(part, ())
+
+
 def hidden_states(calls: Calls, group_of: dict[int, Group], runs: dict[str, tuple[int, ...]]) -> dict[str, dict[int, Grad]]:
     """The gradients of the states that will be hidden, by slot and step: what is not drawn is still told."""
     crossing, visible = _boundaries(calls, group_of)
     members: dict[Group, list[int]] = defaultdict(list)
     for call, group in group_of.items():
-        (role, part, t), _, _ = group
-        if role == "step" and t in runs.get(part, ()):
+        if _is_hidden(group, runs):
             members[group].append(call)
     grad_of = Gradients(calls.tape)
     found: dict[str, dict[int, Grad]] = defaultdict(dict)
@@ -504,11 +508,13 @@ def _elided(
     if role == ELIDED:
         slots: dict[int, Counter[str]] = defaultdict(Counter)
         for call in held:
-            slots[calls.entry[call].t or 0][calls.slot[call]] += not calls.is_leaf(call)
+            if not calls.is_leaf(call):
+                slots[calls.entry[call].t or 0][calls.slot[call]] += 1
         equal = "equal " if all(each == slots[run[0]] for each in slots.values()) else ""
+        statuses = {grad.status for states in hidden.values() for t, grad in states.items() if t in run}
         label = f"…\n{len(run)} {equal}steps" + (f"\ngradient norm\n{min(norms):.2g} to {max(norms):.2g}" if norms else "")
-        if any(grad.status == "nonfinite" for states in hidden.values() for t, grad in states.items() if t in run):
-            label += "\nsome not finite"
+        label += "\nsome not finite" if "nonfinite" in statuses else ""
+        label += f"\n{'some' if norms else 'gradient'} exactly 0" if "zero" in statuses else ""
     else:
         signs = [_sign(calls, call) for call in held if not calls.is_leaf(call)]
         label = f"{' '.join([*dict.fromkeys(signs)][:3])} …\n{len(signs)} operations"

@@ -50,11 +50,6 @@ def gradient_flow(source: Source | Mapping[str, Source], title: str = "") -> Fig
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: an array of another shape, or nothing to plot: no backward pass has run, or there are no steps.
-
-    Example:
-        >>> import numpy as np
-        >>> from tinygrad_seq import viz
-        >>> figure = viz.gradient_flow({"h": np.array([0.1, 0.3, 1.0])})  # doctest: +SKIP
     """
     named = source if isinstance(source, Mapping) else {"": source}
     curves = [curve for name, each in named.items() for curve in _curves(name, each)]
@@ -122,7 +117,8 @@ def _plot_curves(axes: Any, curves: list[Curve]) -> None:
         steps = np.arange(len(curve.norms))
         plotted = np.where(np.isfinite(curve.norms) & (curve.norms > 0), curve.norms, np.nan)
         axes.plot(steps, plotted, label=curve.name or None, linewidth=1.4, **look)
-        for where, height, mark, said in ((curve.norms == 0, 0.02, "_", "exactly 0"), (np.isinf(curve.norms), 0.98, "x", "not finite")):
+        marks = ((curve.norms == 0, 0.02, "_", "exactly 0"), (np.isinf(curve.norms), 0.98, "x", "not finite"))
+        for where, height, mark, said in marks:
             if where.any():
                 label = f"{curve.name}: {said}".lstrip(": ")
                 edge = axes.get_xaxis_transform()
@@ -157,14 +153,19 @@ def _plot_maps(figure: Any, panels: list[Any], maps: dict[str, Array]) -> None:
         axes.set_ylabel("loss at step t")
         axes.set_title(name or "From which loss to which step")
         _style(axes)
+        _whole_numbers(axes.yaxis)
     figure.colorbar(image, ax=panels, label="‖∂L<t>/∂h<s>‖ (white: exactly 0)")
 
 
 def _style(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    _whole_numbers(axes.xaxis)
     axes.tick_params(colors=FAINT)
     axes.title.set_color(INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _whole_numbers(axis: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=8))

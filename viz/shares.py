@@ -108,9 +108,9 @@ def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
 
     Example:
         >>> import numpy as np
-        >>> whole = shares("W", "W", {0: np.array([3.0, -1.0]), 1: np.array([0.0, 5.0])})
+        >>> whole = shares("W", "W", {0: np.array([1.0, 2.0]), 1: np.array([3.0, -2.0])})
         >>> whole.norm, [each.share for each in whole.columns], [each.total for each in whole.columns]
-        (5.0, [1.0, 4.0], [5.0, 4.0])
+        (4.0, [1.0, 3.0], [4.0, 3.0])
     """
     flat = {column: np.asarray(part, np.float64).ravel() for column, part in parts.items()}
     order = sorted(flat, key=lambda column: (column is not None, column or 0))
@@ -154,7 +154,10 @@ def by_step(tape: Tape, weight: int) -> dict[Step, Array]:
 
 
 def _timeless(whole: Tape, weight: int) -> set[int]:
-    """The weight, and what is made of it outside of time: the step of what flows back through there is not its own."""
+    """The weight, and what is made of it outside of time: the step of what flows back through there is not its own.
+
+    What has time as an axis is left out: it is taken apart anew where it is passed, which costs no memory before.
+    """
     found = {weight}
     for i, node in enumerate(whole.nodes):
         if node.scope.t is None and node.time_axis is None and not found.isdisjoint(whole[i].inputs):

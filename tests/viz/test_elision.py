@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import tinygrad_seq as tg
 from tinygrad_seq import viz
 
 from . import runs
@@ -96,6 +97,26 @@ def test_steps_that_differ_are_not_called_equal():
     assert "7 steps" in elided["label"]
 
 
+def test_inputs_made_outside_of_the_steps_do_not_make_them_differ():
+    tape, loss = runs.both_directions(12)
+    loss.backward()
+    assert "9 equal steps" in by_kind(viz.draw(tape, steps=3).data, "elided")[0]["label"]
+
+
+def test_a_gradient_that_is_lost_for_good_is_told():
+    """h<t> = h<t-1> times 1 up to step 5, times 0 there: before it, the gradient is exactly 0."""
+    h = tg.tensor([1.0], requires_grad=True, name="h<init>")
+    with tg.record() as tape:
+        for t in range(9):
+            with tg.scope("rnn", t=t):
+                h = h * tg.tensor([0.0 if t == 5 else 1.0], name=f"x<{t}>")
+    h.sum().backward()
+    (elided,) = by_kind(viz.draw(tape, steps=4).data, "elided")
+    assert elided["steps"] == [3, 7]
+    assert elided["norms"] == [1.0, 1.0]
+    assert "1 to 1\nsome exactly 0" in elided["label"]
+
+
 @pytest.mark.parametrize("name", [name for name in runs.ALL if name != "without time"])
 @pytest.mark.parametrize("level", ["op", "cell"])
 def test_only_what_is_too_large_is_elided(name, level):
@@ -118,6 +139,16 @@ def test_a_long_run_is_elided_by_itself():
     assert drawing.data["steps"] == [0, 1, 2, 599]
     assert len(drawing.data["nodes"]) < 40
     assert json.loads(drawing.json())["nodes"]
+
+
+def test_a_named_level_is_kept_and_elided_where_it_is_far_too_large():
+    tape, loss = runs.lstm(60)
+    loss.backward()
+    data = viz.draw(tape, level="op").data
+    assert data["level"] == "op"
+    assert data["steps"] == [0, 1, 2, 59]
+    assert viz.draw(tape, steps=4).data["level"] == "op"  # what is hidden does not count
+    assert viz.draw(tape).data["level"] == "cell"
 
 
 def test_steps_that_make_no_sense():

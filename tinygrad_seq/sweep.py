@@ -11,8 +11,10 @@ The sweep is an iterator of steps, and all read the same one: `backward` drains 
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -451,10 +453,26 @@ def _drain(sweep: Sweep) -> None:
     context = current()
     recordings = [watch.recording() for watch in sweep.watched]
     tapes = {tape for recording in recordings if recording is not None for tape in recording.all}
-    with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"):
+    with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"), _collector_waiting():
         steps = deque(sweep, maxlen=None if tapes else 0)  # run to the end; remembered only for a recording
     for tape in tapes:
         tape.witness(steps, sweep.live)
+
+
+@contextmanager
+def _collector_waiting() -> Iterator[None]:
+    """Keep the garbage collector from running in here: it would walk the whole graph and find nothing.
+
+    A sweep makes no reference cycles, but enough objects to set off full collections while the graph is at its largest;
+    for long sequences that made a step cost more than for short ones.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def sweeping(context: Context, taped: bool) -> dict[str, Any]:

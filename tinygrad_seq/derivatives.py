@@ -21,7 +21,7 @@ from tinygrad_seq.errors import AutodiffError, NondeterministicError, Overwritte
 from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import Pullback, primitive
 from tinygrad_seq.sweep import run, seed
-from tinygrad_seq.tape import Bundle, Leaf, Node, Output, current, next_serial, setting
+from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_output, setting
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
@@ -250,12 +250,10 @@ class Replay:
         self._outside = _read_from_outside(results, self._started)
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
-        bundle = Bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
+        bundle = noted_bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
         for y in results:
             if isinstance(y, Tensor):
-                node = Output(bundle, len(bundle.shapes), y.shape, y.dtype)
-                bundle.shapes.append(y.shape)
-                bundle.dtypes.append(y.dtype)
+                node = noted_output(bundle, y.shape, y.dtype)
                 node.requires_grad = node.requires_grad and y.requires_grad
                 yield Tensor(y.data, node)
             else:

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygrad_seq.errors import FreedGraphError
 from tinygrad_seq.events import Event, events, live_edges
-from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Scope, Watch, current, setting
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Scope, Watch, current, noted_leaf, setting
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 
@@ -331,7 +331,7 @@ class Recording:
     def _input(self, scope: Scope, value: Any, operand: Sequence[Any]) -> int:
         """The entry of one input: a node's, or that of a number written in the call."""
         if not isinstance(value, Node):
-            value, operand = Leaf(Tensor(np.asarray(value)), scope, False), (value,)
+            value, operand = noted_leaf(Tensor(np.asarray(value)), scope, False), (value,)
         if isinstance(value, Leaf) and value not in self.index:
             i = self.enter(value)
             kept = operand[0] if operand else value.handle()

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_seq.errors import AnomalyError, ShapeError
-from tinygrad_seq.tape import Bundle, Context, Node, Output, Route, Scope, Watch, current, noted
+from tinygrad_seq.tape import Bundle, Context, Output, Route, Scope, Watch, current, noted, noted_bundle, noted_output
 from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, wrapped
 
 Rule = Callable[..., Any]
@@ -137,6 +137,7 @@ class Primitive:
         self.inputs = tuple(key.lstrip("*") for key in vjp)
         self.differentiable = not cut and any(rule is not None for rule in vjp.values())
         self.defaults, self.by_name = _parameters(forward, 0 if self.starred else len(vjp))
+        self._by_default = tuple(self.defaults.values())
         asked = {name for rule in vjp.values() if rule for name in names_of(rule)}
         self.shaped = tuple(
             i for i, key in enumerate(self.inputs) if f"{key}_shape" in asked
@@ -213,14 +214,10 @@ class Primitive:
         inputs = [node_of(operand) for operand in operands]
         saved = keep(self._values(arrays, params, y))
         if self.several:
-            return _outputs(Bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
+            return _outputs(noted_bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
         y = np.asarray(y)  # NumPy gives scalars for 0-d results
-        return Tensor(
-            y,
-            Node(
-                self.name, inputs, params or None, routes, saved, y.shape, y.dtype, context.scope, live and y.dtype.kind == "f"
-            ),
-        )
+        live = live and y.dtype.kind == "f"
+        return wrapped(y, noted(self.name, inputs, params or None, routes, saved, y.shape, y.dtype, context.scope, live))
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
 
@@ -248,14 +245,13 @@ class Primitive:
     def _values(self, arrays: Sequence[Any], params: dict[str, Any], y: Any) -> Sequence[Any]:
         """All that a pullback may name, in the order that `Pullback` counts on."""
         values = [tuple(arrays), y] if self.starred else [*arrays, y]
-        if params:
-            values += [params.get(key, default) for key, default in self.defaults.items()]
-        elif self.defaults:
-            values += self.defaults.values()
+        if self.defaults:
+            values += {**self.defaults, **params}.values() if params else self._by_default
         if self.starred:
             values.append(tuple([_shape(array) for array in arrays]))
         else:
-            values += [_shape(arrays[i]) for i in self.shaped]
+            for i in self.shaped:
+                values.append(_shape(arrays[i]))
         return values
 
     def _bind(self, operands: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -308,7 +304,7 @@ class Unary(Primitive):
         keep, routes = self._plans.get(1) or self._plan(1)
         saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
-            return _outputs(Bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
+            return _outputs(noted_bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
         if type(y) is not np.ndarray:
             y = np.asarray(y)
         dtype = y.dtype
@@ -441,17 +437,10 @@ def _numbered(rule: Rule, place: int, i: int) -> Rule:
     return lambda *values: rule(*values[:place], i, *values[place:])
 
 
-def _outputs(bundle: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
+def _outputs(shared: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
     """The outputs of a call as tensors whose cotangents will meet in the bundle."""
-    made = []
-    for i, part in enumerate(parts):
-        if type(part) is not np.ndarray:
-            part = np.asarray(part)
-        shape, dtype = part.shape, part.dtype
-        bundle.shapes.append(shape)
-        bundle.dtypes.append(dtype)
-        made.append(wrapped(part, Output(bundle, i, shape, dtype)))
-    return tuple(made)
+    arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
+    return tuple([wrapped(array, noted_output(shared, array.shape, array.dtype)) for array in arrays])
 
 
 # ---- off the hot path -----------------------------------------------------------------------------------------------

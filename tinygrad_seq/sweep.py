@@ -22,7 +22,7 @@ import numpy as np
 
 from tinygrad_seq.errors import AnomalyError, AutodiffError, FreedGraphError, OverwrittenError, PullbackError
 from tinygrad_seq.primitive import Pullback, first_nonfinite
-from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, setting
+from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, noted_output, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
@@ -47,10 +47,10 @@ def backward(loss: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     _publish(sweep)
     if not (retain_graph or create_graph):
         for node in sweep.nodes:
-            if node.watch is not None and node.watch.recording() is not None:
-                node.watch.spent = True  # the recording may still read it
-            else:
+            if node.watch is None or node.watch.recording() is None:
                 node.free()
+            else:
+                node.watch.spent = True  # the recording may still read it
 
 
 def run(seeds: Mapping[Node, Any], targets: Collection[Node] | None, taped: bool) -> Sweep:
@@ -367,7 +367,7 @@ def _with_outputs(value: Any, node: Node) -> Any:
     """A saved output as a tensor with its own node; the several outputs of a bundle with nodes that lead to it."""
     if not isinstance(node, Bundle):
         return Tensor(value, node)
-    return tuple(Tensor(part, Output(node, i, np.shape(part), part.dtype)) for i, part in enumerate(value))
+    return tuple(Tensor(part, noted_output(node, np.shape(part), part.dtype, i)) for i, part in enumerate(value))
 
 
 # ---- which nodes, and whether they may be passed ----------------------------------------------------------------------

@@ -54,38 +54,18 @@ class Node:
         "__weakref__",
     )  # fmt: skip
 
+    serial: int
     op: str
     inputs: Any
     params: Any
-    scope: Scope
     routes: tuple[Route, ...] | None
     saved: Sequence[Any]
+    shape: tuple[int, ...]
+    dtype: Any
+    scope: Scope
+    requires_grad: bool
     name: str | None
     watch: Watch | None
-
-    def __init__(
-        self,
-        op: str,
-        inputs: Sequence[Any],
-        params: Mapping[str, Any] | None,
-        routes: tuple[Route, ...] | None,
-        saved: Sequence[Any],
-        shape: tuple[int, ...],
-        dtype: Any,
-        scope: Scope,
-        requires_grad: bool,
-    ) -> None:
-        self.serial = next_serial()
-        self.op = op
-        self.inputs = inputs
-        self.params = params
-        self.routes = routes
-        self.saved = saved
-        self.shape = shape
-        self.dtype = dtype
-        self.scope = scope
-        self.requires_grad = requires_grad
-        self.name = self.watch = None
 
     @property
     def freed(self) -> bool:
@@ -121,36 +101,6 @@ class Node:
         return (f"{self.name!r} " if self.name else "") + f"({self.op}, shape {self.shape}{self.scope.place})"
 
 
-_new = object.__new__
-
-
-def noted(
-    op: str,
-    inputs: Sequence[Any],
-    params: Mapping[str, Any] | None,
-    routes: tuple[Route, ...],
-    saved: Sequence[Any],
-    shape: tuple[int, ...],
-    dtype: Any,
-    scope: Scope,
-    requires_grad: bool,
-) -> Node:
-    """`Node(...)` at two thirds of the cost: a function instead of a class, for the hot path."""
-    node = _new(Node)
-    node.serial = next_serial()
-    node.op = op
-    node.inputs = inputs
-    node.params = params
-    node.routes = routes
-    node.saved = saved
-    node.shape = shape
-    node.dtype = dtype
-    node.scope = scope
-    node.requires_grad = requires_grad
-    node.name = node.watch = None
-    return node
-
-
 class Leaf(Node):
     """A value that nothing on the tape made: a parameter, an input, a constant.
 
@@ -162,14 +112,6 @@ class Leaf(Node):
     """
 
     __slots__ = ("handle", "overwritten")
-
-    def __init__(self, handle: Any, scope: Scope, requires_grad: bool) -> None:
-        data = handle.data
-        super().__init__(
-            "leaf" if requires_grad else "constant", (), None, (), (), data.shape, data.dtype, scope, requires_grad
-        )
-        self.handle = ref(handle)
-        self.overwritten = 0
 
     def free(self) -> None:
         """A leaf has nothing to let go of."""
@@ -184,12 +126,8 @@ class Bundle(Node):
 
     __slots__ = ("shapes", "dtypes")
 
-    def __init__(
-        self, op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool
-    ) -> None:
-        super().__init__(op, inputs, params, routes, saved, (), None, scope, requires_grad)
-        self.shapes: list[tuple[int, ...]] = []  # of the outputs
-        self.dtypes: list[Any] = []
+    shapes: list[tuple[int, ...]]  # of the outputs
+    dtypes: list[Any]
 
     @property
     def zeros(self) -> list[Any]:
@@ -202,15 +140,8 @@ class Output(Node):
 
     __slots__ = ("bundle", "position")
 
-    def __init__(self, bundle: Bundle, position: int, shape: tuple[int, ...], dtype: Any) -> None:
-        self.serial = next_serial()
-        self.routes = self.saved = ()
-        self.shape = shape
-        self.dtype = dtype
-        self.requires_grad = bundle.requires_grad and dtype.kind == "f"
-        self.name = self.watch = None
-        self.bundle = bundle
-        self.position = position
+    bundle: Bundle
+    position: int
 
     @property
     def parents(self) -> list[Node]:
@@ -225,6 +156,76 @@ class Output(Node):
     def free(self) -> None:
         """Mark it freed; the bundle frees itself."""
         self.routes = None
+
+
+# Nodes are written by functions: a class with an `__init__` takes half as long again, and this is the hot path.
+
+_new: Callable[[type[Any]], Any] = object.__new__
+
+
+def noted(
+    op: str,
+    inputs: Sequence[Any],
+    params: Mapping[str, Any] | None,
+    routes: tuple[Route, ...],
+    saved: Sequence[Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    scope: Scope,
+    requires_grad: bool,
+    kind: type[Node] = Node,
+) -> Any:
+    """Write a node, the next in the order of execution; the arguments are its attributes."""
+    node = _new(kind)
+    node.serial = next_serial()
+    node.op = op
+    node.inputs = inputs
+    node.params = params
+    node.routes = routes
+    node.saved = saved
+    node.shape = shape
+    node.dtype = dtype
+    node.scope = scope
+    node.requires_grad = requires_grad
+    node.name = node.watch = None
+    return node
+
+
+def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
+    """Write the node of a tensor that nothing on the tape made."""
+    data, op = handle.data, "leaf" if requires_grad else "constant"
+    node: Leaf = noted(op, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
+    node.handle = ref(handle)
+    node.overwritten = 0
+    return node
+
+
+def noted_bundle(
+    op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool
+) -> Bundle:
+    """Write what the outputs of one call will share."""
+    node: Bundle = noted(op, inputs, params, routes, saved, (), None, scope, requires_grad, Bundle)
+    node.shapes = []
+    node.dtypes = []
+    return node
+
+
+def noted_output(of: Bundle, shape: tuple[int, ...], dtype: Any, position: int | None = None) -> Output:
+    """Write one output of a call: the next one, or again the one at this position."""
+    node: Output = _new(Output)
+    node.serial = next_serial()
+    node.routes = node.saved = ()
+    node.shape = shape
+    node.dtype = dtype
+    node.requires_grad = of.requires_grad and dtype.kind == "f"
+    node.name = node.watch = None
+    node.bundle = of
+    if position is None:
+        position = len(of.shapes)
+        of.shapes.append(shape)
+        of.dtypes.append(dtype)
+    node.position = position
+    return node
 
 
 class Watch:

@@ -16,7 +16,7 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError
-from tinygrad_seq.tape import Leaf, Node, Watch, current, next_serial
+from tinygrad_seq.tape import Leaf, Node, Watch, current, next_serial, noted_leaf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -130,7 +130,7 @@ class Tensor:
         if wanted and self.data.dtype.kind != "f":
             raise TypeError(f"only floating dtypes can require gradients, not {self.dtype}; use x.astype(float) first")
         name = self.name
-        self.node = Leaf(self, current().scope, wanted)
+        self.node = noted_leaf(self, current().scope, wanted)
         self.node.name = name
 
     @property
@@ -471,12 +471,12 @@ def node_of(operand: Any) -> Any:
     """The node of an operand of a taped call: a constant's is written now; a Python number stands for itself."""
     if isinstance(operand, Tensor):
         if operand.node is None:
-            operand.node = Leaf(operand, current().scope, False)
+            operand.node = noted_leaf(operand, current().scope, False)
         return operand.node
     kind = type(operand)
     if kind is float or kind is int or kind is bool or operand is None:
         return operand
-    return Leaf(Tensor(as_array(operand)), current().scope, False)
+    return noted_leaf(Tensor(as_array(operand)), current().scope, False)
 
 
 _process_dtype: list[np.dtype[Any]] = [np.dtype(np.float32)]

@@ -162,7 +162,7 @@ two_shapes = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_sid
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes=two_shapes, seed=st.integers(0, 99))
 def test_broadcast_pairs(name: str, shapes: Any, seed: int) -> None:
     function, by_a, by_b = PAIRS[name]
@@ -181,7 +181,7 @@ def test_broadcast_pairs(name: str, shapes: Any, seed: int) -> None:
         np.testing.assert_allclose(leaf.grad.data, wanted, rtol=1e-11, atol=1e-13, strict=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes=hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3, min_side=0), seed=st.integers(0, 99))
 def test_broadcast_where(shapes: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -517,7 +517,7 @@ def test_pullbacks_compute_in_the_dtype_they_are_given(made: Primitive) -> None:
             assert pullback.function(g, *saved).dtype == np.float32, (pullback, parent)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from([np.float16, np.float32, np.float64]),
     number=st.one_of(st.integers(-3, 3), st.floats(-3, 3), st.booleans()),

@@ -60,7 +60,7 @@ def arrays_and_axes(draw: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=arrays_and_axes(), keepdims=st.booleans(), dtype=st.sampled_from([np.float16, np.float32, np.float64]))
 def test_as_in_numpy(name: str, case: Any, keepdims: bool, dtype: Any) -> None:
     x, axis = case
@@ -77,7 +77,7 @@ def test_as_in_numpy(name: str, case: Any, keepdims: bool, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [*FLOATING, "logsumexp", "norm"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=arrays_and_axes(), keepdims=st.booleans(), seed=st.integers(0, 9))
 def test_gradient_along_any_axis_is_that_of_each_group(name: str, case: Any, keepdims: bool, seed: int) -> None:
     """Reducing along axes is reducing each group of elements by itself: moved to the end, flattened, one by one."""

@@ -112,7 +112,7 @@ def test_every_dtype_and_layout_of_array(tmp_path, dtype):
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 ))  # fmt: skip
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_metadata_comes_back(tmp_path, metadata):
     net = Net()
     save(tmp_path / "m", net, metadata=metadata)
@@ -246,7 +246,7 @@ def refused_and_nothing_changed(path, data):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bit_that_is_flipped_is_noticed(written, data):
     good, path = written
     bit = data.draw(st.integers(0, 8 * len(good) - 1))
@@ -256,7 +256,7 @@ def test_any_bit_that_is_flipped_is_noticed(written, data):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_cut_is_noticed(written, data):
     good, path = written
     refused_and_nothing_changed(path, good[: data.draw(st.integers(0, len(good) - 1))])

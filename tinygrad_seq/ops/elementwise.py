@@ -9,6 +9,8 @@ that a rule computes from values (`x > 0`) has no derivative, and so is a consta
 from __future__ import annotations
 
 import operator
+import threading
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -64,14 +66,27 @@ log   = elementwise(np.log,  vjp=dict(x=lambda g, x: g / x),           samples=u
 tanh  = elementwise(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), samples=unary())
 
 
+class _Quietly(threading.local):
+    """Run a function where an overflow is no news: `np.errstate` at a tenth of its cost.
+
+    NumPy keeps in the context what it does about overflows; here that is set once, in a context of each thread's own.
+    """
+
+    def __init__(self) -> None:
+        context = Context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+_quietly = _Quietly()
+
 # Adding a 0-d array costs half of adding a Python number. (Where a long double is a double, the double counts: it is later.)
 _ONE = {np.dtype(kind).itemsize: np.ones((), kind) for kind in (np.longdouble, np.float16, np.float32, np.float64)}
 
 
 def _sigmoid(x: Any) -> Any:
     """The logistic function 1 / (1 + exp(-x)), elementwise; exact in both tails, and never an overflow."""
-    with np.errstate(over="ignore"):  # exp(-x) = inf is right: 1 / inf is 0
-        e = np.exp(-x)
+    e = _quietly.run(np.exp, -x)  # exp(-x) = inf is right: 1 / inf is 0
     if type(e) is not np.ndarray:
         return 1 / (1 + e)
     np.add(e, _ONE[e.itemsize], e)

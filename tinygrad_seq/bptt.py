@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.primitive import Pullback
+from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
 from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor

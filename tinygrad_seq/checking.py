@@ -1,4 +1,4 @@
-"""Checking derivatives against finite differences, and a tape against its own rules. Needs `sweep.py`.
+"""Checking derivatives against finite differences. Needs `sweep.py`.
 
 The tape gives J^T v for a function f with Jacobian J; finite differences give J u. Both give the number v . J u, for
 any u and v, and random ones leave no entry of J out. So `check_grads` compares two numbers instead of two matrices,
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from traceback import walk_tb
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_seq.errors import AnomalyError, AutodiffError, GradientCheckError, PullbackError, TapeError
-from tinygrad_seq.primitive import Pullback, first_nonfinite
+from tinygrad_seq.errors import AnomalyError, AutodiffError, GradientCheckError, PullbackError
+from tinygrad_seq.explain import first_nonfinite
+from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import Sweep, sweeping
-from tinygrad_seq.tape import Bundle, Leaf, Node, Output, current, setting
+from tinygrad_seq.tape import Node, current, setting
 from tinygrad_seq.tensor import Tensor, as_array, using_dtype
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -363,104 +363,3 @@ def _refilled(value: Any, tensors: Iterator[Tensor]) -> Any:
         parts = [_refilled(part, tensors) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
-
-
-# ---- the rules of a tape --------------------------------------------------------------------------------------------
-
-
-def check_tape(tape: Any) -> None:
-    """Check that a tape keeps the rules on which the sweep relies.
-
-    A node is younger than all that it was computed from (so there is no cycle, and serial numbers give a topological
-    order); no two values have the same serial number; what a node was computed from is on the tape; a route leads from
-    an input that exists, by a pullback of this operation, with values of the shapes that it was declared for; an output
-    stands where its bundle says; only floating values require a gradient, and an operation's result only if an input
-    does; a node that has been freed holds nothing.
-
-    Args:
-        tape: a `Tape`, or a tensor: then the nodes that led to it are checked.
-
-    Raises:
-        TapeError: the first rule that is broken, and by which entry.
-    """
-    nodes = _reachable([tape.node] if tape.node is not None else []) if isinstance(tape, Tensor) else list(tape.nodes)
-    known = set(nodes) | {node.bundle for node in nodes if isinstance(node, Output)}
-    seen: dict[int, Node] = {}
-    for node in sorted(known, key=attrgetter("serial")):
-        for parent in _inputs_of(node):
-            _require(parent.serial < node.serial, node, f"is not younger than {parent!r}, from which it was computed")
-            _require(parent in known, node, f"was computed from {parent!r}, which is not on the tape")
-        _require(seen.setdefault(node.serial, node) is node, node, f"has the serial number of {seen[node.serial]!r}")
-        _check_kind(node)
-        _check_routes(node)
-        _check_gradient(node)
-
-
-def _reachable(roots: list[Node]) -> list[Node]:
-    """The roots and all that they were computed from."""
-    found = set(roots)
-    stack = list(roots)
-    while stack:
-        for parent in _inputs_of(stack.pop()):
-            if parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    return list(found)
-
-
-def _inputs_of(node: Node) -> list[Node]:
-    """The nodes that a node was computed from; an output's are its bundle's."""
-    return [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
-
-
-def _check_gradient(node: Node) -> None:
-    if not node.requires_grad:
-        return
-    _require(isinstance(node, Bundle) or node.dtype.kind == "f", node, f"requires a gradient, being {node.dtype}")
-    earlier = isinstance(node, Leaf) or node.freed or any(parent.requires_grad for parent in node.parents)
-    _require(earlier, node, "requires a gradient, but nothing that it was computed from does")
-
-
-def _check_kind(node: Node) -> None:
-    if isinstance(node, Leaf):
-        _require(not node.inputs and not node.edges, node, "is a leaf and was computed from something")
-        handle = node.handle()
-        fits = handle is None or (handle.shape, handle.dtype) == (node.shape, node.dtype)
-        _require(fits, node, f"is the leaf of a tensor that is now {handle.shape} {handle.dtype}" if handle is not None else "")
-    elif isinstance(node, Output):
-        told = [*zip(node.bundle.shapes, node.bundle.dtypes)][node.position : node.position + 1]
-        _require(told == [(node.shape, node.dtype)], node, f"is output {node.position} of a bundle that says {told}")
-    elif node.freed:
-        _require(not len(node.saved) and not len(node.inputs), node, "has been freed and still holds something")
-
-
-def _check_routes(node: Node) -> None:
-    for i, _, _ in node.routes or ():
-        _require(i < len(node.inputs) and isinstance(node.inputs[i], Node), node, f"has a route to input {i}, which is not there")
-    for _, pullback, pick in node.routes or ():
-        _require(pullback.op == node.op, node, f"has a route through {pullback!r}")
-        values = pick(node.saved)
-        wanted = len(pullback.sources)
-        _require(len(values) == wanted, node, f"saved {len(values)} of the {wanted} values that {pullback!r} names")
-        for value, source in zip(values, pullback.sources):
-            for part, shape in _expected(node, value, source):
-                fits = np.shape(part) == shape
-                _require(fits, node, f"saved shape {np.shape(part)} for {pullback!r} of a value of shape {shape}")
-
-
-def _expected(node: Node, value: Any, source: int | None) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """(array, the shape that it was recorded with) for a saved value; nothing for one that is no array."""
-    if source == Pullback.ALL_INPUTS:
-        for i, part in enumerate(value):
-            yield from _expected(node, part, i)
-    elif source == Pullback.OUTPUT and isinstance(node, Bundle):
-        yield from zip(value, node.shapes)
-    elif source == Pullback.OUTPUT:
-        yield value, node.shape
-    elif source is not None and source < len(node.inputs) and isinstance(node.inputs[source], Node):
-        yield value, node.inputs[source].shape
-
-
-def _require(kept: bool, node: Node, problem: str) -> None:
-    if not kept:
-        raise TapeError(f"{node!r} {problem}")

@@ -19,7 +19,8 @@ import numpy as np
 from tinygrad_seq import random
 from tinygrad_seq.errors import AutodiffError, NondeterministicError, OverwrittenError
 from tinygrad_seq.ops.samples import unary
-from tinygrad_seq.primitive import Pullback, primitive
+from tinygrad_seq.primitive import primitive
+from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import run, seed
 from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_output, setting
 from tinygrad_seq.tensor import Tensor, as_array, node_of

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinygrad_seq.errors import AutodiffError
-from tinygrad_seq.primitive import Pullback
+from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of
 from tinygrad_seq.tape import Edge, Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
 if TYPE_CHECKING:
-    from tinygrad_seq.listing import Entry, Recording
+    from tinygrad_seq.listing import Entry
+    from tinygrad_seq.recording import Recording
 
 
 def events(recording: Recording, loss: Tensor, gradient: Any, through_cuts: bool) -> Iterator[Event]:
@@ -75,6 +76,21 @@ class Event:
         return Entry(self._recording, self.index)
 
     @property
+    def node(self) -> Node:
+        """The node whose pullbacks run here: the entry's own or, for a call with several outputs, what they share."""
+        return self._node
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The edges along which the cotangent flows on: (parent, pullback, the values that the pullback is called with)."""
+        return list(self._edges)
+
+    @property
+    def given(self) -> Any:
+        """The cotangent as pullbacks take it: a list for a call with several outputs."""
+        return list(self.cotangent) if isinstance(self.cotangent, tuple) else self.cotangent
+
+    @property
     def inputs(self) -> list[int]:
         """Indices of the entries that the cotangent flows on to, one for each use."""
         return [self._recording.index[parent] for parent, _, _ in self._edges if parent in self._recording.index]
@@ -83,14 +99,10 @@ class Event:
     def terms(self) -> list[tuple[int, Any]]:
         """For each input, its index and what flows to it from here: a part of its cotangent, of its shape."""
         return [
-            (self._recording.index[edge[0]], term_of(self._node, self._given, edge))
+            (self._recording.index[edge[0]], term_of(self._node, self.given, edge))
             for edge in self._edges
             if edge[0] in self._recording.index
         ]
-
-    @property
-    def _given(self) -> Any:
-        return list(self.cotangent) if isinstance(self.cotangent, tuple) else self.cotangent
 
     @property
     def lines(self) -> list[str]:

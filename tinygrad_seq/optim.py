@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_seq.primitive import first_nonfinite
+from tinygrad_seq.explain import first_nonfinite
 from tinygrad_seq.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, PlateauSchedule, Schedule, StepSchedule
 from tinygrad_seq.tape import Leaf
 from tinygrad_seq.tensor import Tensor

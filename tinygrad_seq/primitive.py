@@ -25,18 +25,17 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from operator import itemgetter
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_seq.errors import AnomalyError, ShapeError
-from tinygrad_seq.tape import Bundle, Context, Output, Route, Scope, Watch, current, noted, noted_bundle, noted_output
+from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
+from tinygrad_seq.pullback import Pullback, Rule, names_of
+from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted, noted_bundle, noted_output
 from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, wrapped
 
-Rule = Callable[..., Any]
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
 Plan = tuple[Taker, tuple[Route, ...]]
 
@@ -352,65 +351,6 @@ class Binary(Primitive):
         )
 
 
-class Pullback:
-    """How a cotangent of the output becomes a cotangent of one input.
-
-    Attributes:
-        function: called with g and the values that it names.
-        together: called with a list of such calls' arguments, gives the sum over them; or None.
-        places: where the values that the function names stand among all that `Primitive._values` offers.
-        sources: what each of them is: the number of an input, OUTPUT, ALL_INPUTS, or None for no array.
-    """
-
-    __slots__ = ("function", "rule", "together", "elementwise", "moves", "places", "sources", "op", "argument")
-
-    OUTPUT = -1
-    ALL_INPUTS = -2
-
-    function: Rule
-    rule: Rule
-    together: Rule | None
-
-    def __init__(self, owner: Primitive, key: str, rule: Rule) -> None:
-        self.op = owner.name
-        self.argument = key
-        self.rule = self.function = rule
-        self.together = owner.together.get(key)
-        self.elementwise = owner.elementwise
-        self.moves = owner.moves
-        offered = [*owner.inputs, "y", *owner.defaults, *[f"{owner.inputs[i]}_shape" for i in owner.shaped]]
-        named = [name for name in names_of(rule) if name != "g" and not (owner.starred and name == "i")]
-        unknown = [name for name in named if name not in offered]
-        if unknown:
-            raise TypeError(
-                f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}"
-            )
-        if owner.starred and not owner.shaped:
-            offered.append("")  # the place of the shapes, which nobody names
-        self.places = tuple([offered.index(name) for name in named])
-        arrays = {
-            "y": self.OUTPUT,
-            **{name: self.ALL_INPUTS if owner.starred else i for i, name in enumerate(owner.inputs)},
-        }
-        self.sources = tuple([arrays.get(name) for name in named])
-
-    def at(self, i: int) -> Pullback:
-        """The same pullback for another of the starred inputs."""
-        other = copy(self)
-        other.argument = f"{self.argument.lstrip('*')}[{i}]"
-        names = names_of(self.rule)
-        other.function = _numbered(self.rule, names.index("i"), i) if "i" in names else self.rule
-        return other
-
-    def __repr__(self) -> str:
-        return f"<pullback of {self.op} for {self.argument}>"
-
-
-def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a function's arguments: what a pullback asks for."""
-    return tuple(inspect.signature(function).parameters)
-
-
 def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
     """The forward's parameters behind its inputs, with their defaults, and how many of them go by name only."""
     if isinstance(forward, np.ufunc):
@@ -432,52 +372,7 @@ def _shape(array: Any) -> tuple[int, ...]:
     return array.shape if type(array) is np.ndarray else np.shape(array)  # the latter takes ten times as long
 
 
-def _numbered(rule: Rule, place: int, i: int) -> Rule:
-    """A rule with the number of its input filled in, at this place among its arguments."""
-    return lambda *values: rule(*values[:place], i, *values[place:])
-
-
 def _outputs(shared: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
     """The outputs of a call as tensors whose cotangents will meet in the bundle."""
     arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
     return tuple([wrapped(array, noted_output(shared, array.shape, array.dtype)) for array in arrays])
-
-
-# ---- off the hot path -----------------------------------------------------------------------------------------------
-
-
-def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
-    """NumPy's complaint about a call, with the operation, the shapes and the place in the model."""
-    shapes = ", ".join(f"{np.shape(array)} {getattr(array, 'dtype', type(array).__name__)}" for array in arrays)
-    kind = ShapeError if type(error) is ValueError else type(error)
-    return kind(f"{name} of {shapes}{current().scope.place}: {error}")
-
-
-def user_line() -> str:
-    """The "file:line" of the innermost call outside of this package and NumPy."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
-        "tinygrad_seq",
-        "numpy",
-        "contextlib",
-    ):
-        frame = frame.f_back
-    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def refuse_nonfinite(name: str, scope: Scope, source: str, arrays: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-    """Raise on the first value that is not finite, for `detect_anomaly`."""
-    for output in outputs:
-        if output.dtype.kind == "f" and not np.isfinite(output.data).all():
-            finite = all(np.isfinite(array).all() for array in arrays if array is not None)
-            raise AnomalyError(
-                f"forward: {name}{scope.place} gave {first_nonfinite(output.data)} at {source}; "
-                f"{'its inputs are finite' if finite else 'so was an input already'}. "
-                "Look at the operands there; clip them, or use an operation that is safe for them."
-            )
-
-
-def first_nonfinite(array: Any) -> str:
-    """Which value is not finite and where: `nan at index (0, 3)`."""
-    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    return f"{array[index]} at index {index}"

@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.errors import AnomalyError, AutodiffError, FreedGraphError, OverwrittenError, PullbackError
-from tinygrad_seq.primitive import Pullback, first_nonfinite
+from tinygrad_seq.errors import AnomalyError, AutodiffError, PullbackError
+from tinygrad_seq.explain import first_nonfinite
+from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.reach import leading_to, on_the_way, refuse_overwritten
 from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, noted_output, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
@@ -114,12 +116,12 @@ class Sweep:
         through_cuts: bool = False,
         reread: bool = False,
     ) -> None:
-        found = _leading_to(seeds, targets or (), through_cuts, careful or targets is not None, reread)
+        found = leading_to(seeds, targets or (), through_cuts, careful or targets is not None, reread)
         self.nodes = sorted(found, key=attrgetter("serial"))
         if through_cuts and targets is None:
             targets = {node for node in self.nodes if isinstance(node, Leaf) and node.requires_grad}
         if targets is not None:
-            self.nodes = _on_the_way(self.nodes, targets)
+            self.nodes = on_the_way(self.nodes, targets)
         self.live = found if targets is None else set(self.nodes)
         self.targets = targets
         self.taped = taped
@@ -130,7 +132,7 @@ class Sweep:
         self.retained: list[tuple[Tensor | None, Any]] = []
         self._cotangents = {node: g for node, g in seeds.items() if node in self.live}
         self._uses: dict[Node, dict[Any, Uses]] = {}
-        _refuse_overwritten(self.nodes)
+        refuse_overwritten(self.nodes)
 
     def __iter__(self) -> Iterator[Step]:
         """Pass the nodes by descending serial. Holds no context while the consumer has control."""
@@ -368,81 +370,6 @@ def _with_outputs(value: Any, node: Node) -> Any:
     if not isinstance(node, Bundle):
         return Tensor(value, node)
     return tuple(Tensor(part, noted_output(node, np.shape(part), part.dtype, i)) for i, part in enumerate(value))
-
-
-# ---- which nodes, and whether they may be passed ----------------------------------------------------------------------
-
-
-def _leading_to(
-    roots: Collection[Node], stops: Collection[Node], through_cuts: bool, each_output: bool, reread: bool
-) -> set[Node]:
-    """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed.
-
-    An output of several that nobody watches is left out, unless each is wanted: its terms go straight to its bundle.
-    """
-    found = set(roots)
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        routes = node.routes
-        if routes is None or (node.watch is not None and node.watch.spent and not reread):
-            raise FreedGraphError(_about_freed(node, node in roots))
-        if stops and node in stops:
-            continue
-        if type(node) is Output:
-            found.add(node.bundle)
-            stack.append(node.bundle)
-        inputs = node.inputs
-        for i, _, _ in routes:
-            parent = inputs[i]
-            if type(parent) is Output and not each_output and parent.watch is None and parent.requires_grad:
-                parent = parent.bundle
-            if parent not in found and (parent.requires_grad or through_cuts):
-                found.add(parent)
-                stack.append(parent)
-    return found
-
-
-def _about_freed(node: Node, is_root: bool) -> str:
-    if is_root:
-        return (
-            f"backward a second time from {node.describe()}: the first pass freed its graph. "
-            "Compute the value again, or call the first backward with retain_graph=True"
-        )
-    return (
-        f"the graph reaches back to {node.describe()}, which an earlier backward pass has freed. If it is the state of "
-        "a recurrent network that is carried on from the last sequence, carry on h.detach() instead: truncated "
-        "back-propagation through time. (retain_graph=True would keep every earlier sequence in memory)"
-    )
-
-
-def _on_the_way(nodes: list[Node], targets: Collection[Node]) -> list[Node]:
-    """Of nodes in order of execution, those that lead to a target."""
-    kept: set[Node] = set()
-    for node in nodes:
-        if node in targets or any(parent in kept for parent in node.parents):
-            kept.add(node)
-    return [node for node in nodes if node in kept]
-
-
-def _refuse_overwritten(nodes: list[Node]) -> None:
-    """Raise if an operation saved an array that has been written over since."""
-    leaves = [node for node in nodes if type(node) is Leaf and node.overwritten]
-    if not leaves:
-        return
-    latest = max(leaf.overwritten for leaf in leaves)
-    for node in nodes:  # in order of execution: after `latest` there is nothing to fear
-        if node.serial > latest:
-            return
-        for leaf in leaves:
-            handle = leaf.handle()
-            if node.serial > leaf.overwritten or handle is None:
-                continue
-            if any(isinstance(value, np.ndarray) and np.may_share_memory(value, handle.data) for value in node.saved):
-                raise OverwrittenError(
-                    f"{leaf.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
-                    "still needs: call backward() before the optimiser's step(), or run the forward pass again"
-                )
 
 
 # ---- when the sweep is done --------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from weakref import ref
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinygrad_seq.listing import Recording
-    from tinygrad_seq.primitive import Pullback
+    from tinygrad_seq.pullback import Pullback
+    from tinygrad_seq.recording import Recording
 
 next_serial = itertools.count(1).__next__  # atomic under the interpreter lock: one clock for all threads
 
@@ -112,6 +112,9 @@ class Leaf(Node):
     """
 
     __slots__ = ("handle", "overwritten")
+
+    handle: ref[Any]
+    overwritten: int
 
     def free(self) -> None:
         """A leaf has nothing to let go of."""

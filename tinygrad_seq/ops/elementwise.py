@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.ops.samples import apart, away_from, binary, integers, normal, ternary, unary, uniform
-from tinygrad_seq.primitive import Rule, primitive
+from tinygrad_seq.primitive import primitive
+from tinygrad_seq.pullback import Rule
 from tinygrad_seq.tensor import Tensor, implements
 
 elementwise = partial(primitive, elementwise=True)

@@ -15,7 +15,8 @@ import numpy as np
 
 from tinygrad_seq.ops.samples import Draw, apart, binary, distinct, integers, normal, shaped, view
 from tinygrad_seq.ops.special import over
-from tinygrad_seq.primitive import Rule, Sample, primitive
+from tinygrad_seq.primitive import Sample, primitive
+from tinygrad_seq.pullback import Rule
 from tinygrad_seq.tensor import implements
 
 Shape = tuple[int, ...]

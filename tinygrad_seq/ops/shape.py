@@ -19,7 +19,8 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import shaped, view
-from tinygrad_seq.primitive import Rule, primitive
+from tinygrad_seq.primitive import primitive
+from tinygrad_seq.pullback import Rule
 from tinygrad_seq.tensor import Tensor, as_array, implements
 
 Shape = tuple[int, ...]

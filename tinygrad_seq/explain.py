@@ -1,0 +1,50 @@
+"""Errors in words: which call it was, of which shapes, at which line of the user's. Nothing here is on the hot path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from tinygrad_seq.errors import AnomalyError, ShapeError
+from tinygrad_seq.tape import Scope, current
+
+
+def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
+    """NumPy's complaint about a call, with the operation, the shapes and the place in the model."""
+    shapes = ", ".join(f"{np.shape(array)} {getattr(array, 'dtype', type(array).__name__)}" for array in arrays)
+    kind = ShapeError if type(error) is ValueError else type(error)
+    return kind(f"{name} of {shapes}{current().scope.place}: {error}")
+
+
+def user_line() -> str:
+    """The "file:line" of the innermost call outside of this package and NumPy."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "tinygrad_seq",
+        "numpy",
+        "contextlib",
+    ):
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def refuse_nonfinite(name: str, scope: Scope, source: str, arrays: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Raise on the first value that is not finite, for `detect_anomaly`."""
+    for output in outputs:
+        if output.dtype.kind == "f" and not np.isfinite(output.data).all():
+            finite = all(np.isfinite(array).all() for array in arrays if array is not None)
+            raise AnomalyError(
+                f"forward: {name}{scope.place} gave {first_nonfinite(output.data)} at {source}; "
+                f"{'its inputs are finite' if finite else 'so was an input already'}. "
+                "Look at the operands there; clip them, or use an operation that is safe for them."
+            )
+
+
+def first_nonfinite(array: Any) -> str:
+    """Which value is not finite and where: `nan at index (0, 3)`."""
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return f"{array[index]} at index {index}"

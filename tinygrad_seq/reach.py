@@ -1,0 +1,85 @@
+"""Which nodes a sweep will pass, and whether it may: not what was freed, not past what was overwritten.
+
+Read `tape.py` first. `sweep.py` asks here before it sets out, so that it fails before anything has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from tinygrad_seq.errors import FreedGraphError, OverwrittenError
+from tinygrad_seq.tape import Leaf, Node, Output
+
+
+def leading_to(
+    roots: Collection[Node], stops: Collection[Node], through_cuts: bool, each_output: bool, reread: bool
+) -> set[Node]:
+    """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed.
+
+    An output of several that nobody watches is left out, unless each is wanted: its terms go straight to its bundle.
+    """
+    found = set(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        routes = node.routes
+        if routes is None or (node.watch is not None and node.watch.spent and not reread):
+            raise FreedGraphError(_about_freed(node, node in roots))
+        if stops and node in stops:
+            continue
+        if type(node) is Output:
+            found.add(node.bundle)
+            stack.append(node.bundle)
+        inputs = node.inputs
+        for i, _, _ in routes:
+            parent = inputs[i]
+            if type(parent) is Output and not each_output and parent.watch is None and parent.requires_grad:
+                parent = parent.bundle
+            if parent not in found and (parent.requires_grad or through_cuts):
+                found.add(parent)
+                stack.append(parent)
+    return found
+
+
+def _about_freed(node: Node, is_root: bool) -> str:
+    if is_root:
+        return (
+            f"backward a second time from {node.describe()}: the first pass freed its graph. "
+            "Compute the value again, or call the first backward with retain_graph=True"
+        )
+    return (
+        f"the graph reaches back to {node.describe()}, which an earlier backward pass has freed. If it is the state of "
+        "a recurrent network that is carried on from the last sequence, carry on h.detach() instead: truncated "
+        "back-propagation through time. (retain_graph=True would keep every earlier sequence in memory)"
+    )
+
+
+def on_the_way(nodes: list[Node], targets: Collection[Node]) -> list[Node]:
+    """Of nodes in order of execution, those that lead to a target."""
+    kept: set[Node] = set()
+    for node in nodes:
+        if node in targets or any(parent in kept for parent in node.parents):
+            kept.add(node)
+    return [node for node in nodes if node in kept]
+
+
+def refuse_overwritten(nodes: list[Node]) -> None:
+    """Raise if an operation saved an array that has been written over since."""
+    leaves = [node for node in nodes if type(node) is Leaf and node.overwritten]
+    if not leaves:
+        return
+    latest = max(leaf.overwritten for leaf in leaves)
+    for node in nodes:  # in order of execution: after `latest` there is nothing to fear
+        if node.serial > latest:
+            return
+        for leaf in leaves:
+            handle = leaf.handle()
+            if node.serial > leaf.overwritten or handle is None:
+                continue
+            if any(isinstance(value, np.ndarray) and np.may_share_memory(value, handle.data) for value in node.saved):
+                raise OverwrittenError(
+                    f"{leaf.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
+                    "still needs: call backward() before the optimiser's step(), or run the forward pass again"
+                )

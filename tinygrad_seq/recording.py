@@ -1,0 +1,165 @@
+"""What is known of each entry of a tape: its inputs, value, source, bytes, cotangent. Read me fifth, after `sweep.py`.
+
+A recording is the store; `listing.py` is how it is read. The nodes know the recording that they are on only weakly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from tinygrad_seq.events import live_edges
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Scope, Watch, noted_leaf
+from tinygrad_seq.tensor import Tensor, as_array, node_of
+
+
+class Recording:
+    """What a tape shows: entries in order, and what is known of each. Holds the nodes; they know it weakly."""
+
+    def __init__(self, outer: Recording | None = None) -> None:
+        self.nodes: list[Node] = []
+        self.index: dict[Node, int] = {}  # a bundle has the index of its first output
+        self.inputs: list[tuple[int, ...]] = []
+        self.params: list[dict[str, Any]] = []
+        self.values: dict[int, Any] = {}
+        self.sources: list[str | None] = []
+        self.saved_bytes: list[int] = []
+        self.cotangents: dict[int, Any] = {}
+        self.steps: list[tuple[Node, Any, list[Edge]]] = []  # of the backward passes; an event would point back here
+        self._outer = outer
+        self._backward: Recording | None = None
+        self._kept: set[int] = set()  # ids of the arrays that earlier entries save
+
+    @property
+    def backward(self) -> Recording:
+        """Where a taped backward pass is recorded."""
+        if self._backward is None:
+            self._backward = Recording()
+        return self._backward
+
+    def write(self, outputs: Sequence[Tensor], operands: Sequence[Any], source: str) -> None:
+        """Note a call that has just run, with its values."""
+        for output in outputs:
+            node = node_of(output)
+            for each in (node, *node.parents) if isinstance(node, Output) else (node,):
+                watch = each.watch = each.watch or Watch()
+                if watch.tape is None:  # else an inner recording has it, and tells this one
+                    watch.tape = ref(self)
+            self.values[self.enter(node, operands, source)] = output.data
+        if self._outer is not None:
+            self._outer.write(outputs, operands, source)
+
+    def __del__(self) -> None:
+        for node in self.index:
+            if node.watch is not None and node.watch.spent:
+                node.free()
+
+    def enter(self, node: Node, operands: Sequence[Any] = (), source: str | None = None) -> int:
+        """Give a node its entry, after the entries of its inputs; the index of it."""
+        if node in self.index:
+            return self.index[node]
+        if isinstance(node, Output) and node.bundle in self.index:
+            inputs = self.inputs[self.index[node.bundle]]
+        else:
+            inputs = tuple(
+                [
+                    self._input(node.scope, value, operands[i : i + 1])
+                    for i, value in enumerate(node.inputs)
+                    if value is not None
+                ]
+            )
+        i = self.index[node] = len(self.nodes)
+        owner = node
+        if isinstance(node, Output):
+            owner = node.bundle
+            self.index.setdefault(owner, i)
+        self.nodes.append(node)
+        self.inputs.append(inputs)
+        self.params.append(dict(node.params or {}))
+        self.sources.append(source)
+        self.saved_bytes.append(self._new_bytes(owner))
+        return i
+
+    def _input(self, scope: Scope, value: Any, operand: Sequence[Any]) -> int:
+        """The entry of one input: a node's, or that of a number written in the call."""
+        if not isinstance(value, Node):
+            value, operand = noted_leaf(Tensor(np.asarray(value)), scope, False), (value,)
+        if isinstance(value, Leaf) and value not in self.index:
+            i = self.enter(value)
+            kept = operand[0] if operand else value.handle()
+            if kept is not None:
+                self.values[i] = np.array(
+                    kept.data if isinstance(kept, Tensor) else kept
+                )  # an optimiser may overwrite it
+            return i
+        return self.enter(value)
+
+    def value_of(self, i: int) -> Any:
+        """The value of an entry as far as somebody keeps it."""
+        if i in self.values:
+            return self.values[i]
+        node = self.nodes[i]
+        handle = node.handle() if isinstance(node, Leaf) else None
+        return None if handle is None else handle.data
+
+    def look_for_values(self) -> None:
+        """Find the values that the pullbacks save."""
+        for node in [*self.index]:
+            for _, pullback, pick in node.routes or ():
+                for value, source in zip(pick(node.saved), pullback.sources):
+                    owner = (
+                        node
+                        if source == pullback.OUTPUT
+                        else node.inputs[source]
+                        if source is not None and source >= 0
+                        else None
+                    )
+                    if (
+                        owner is not None
+                        and not isinstance(owner, Bundle)
+                        and owner in self.index
+                        and isinstance(value, (np.ndarray, np.generic))
+                    ):
+                        self.values.setdefault(self.index[owner], np.asarray(value))
+
+    @property
+    def all(self) -> list[Recording]:
+        """This recording and those around it."""
+        return [self, *(self._outer.all if self._outer is not None else [])]
+
+    def witness(self, steps: Iterable[tuple[Node, Any]], live: Collection[Node]) -> None:
+        """Note what a backward pass brought to the entries."""
+        for node, cotangent in steps:
+            if node not in self.index:
+                continue
+            if not isinstance(node, Output):
+                self.steps.append((node, cotangent, live_edges(node, live)))
+            if not isinstance(node, Bundle):
+                i, g = self.index[node], as_array(cotangent)
+                self.cotangents[i] = self.cotangents[i] + g if i in self.cotangents else g
+
+    def _new_bytes(self, node: Node) -> int:
+        """Bytes saved by a node that no earlier entry saves; a leaf's own array is its tensor's affair."""
+        leaves = [leaf.handle() for leaf in node.inputs if isinstance(leaf, Leaf)]
+        owned = {id(_buffer(handle.data)) for handle in leaves if handle is not None}
+        fresh = {id(_buffer(a)): _buffer(a) for a in _arrays(node.saved) if id(_buffer(a)) not in owned | self._kept}
+        self._kept |= fresh.keys()
+        return sum(buffer.nbytes for buffer in fresh.values())
+
+
+def _arrays(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from _arrays(value)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def _buffer(array: Any) -> Any:
+    """The array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

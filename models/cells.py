@@ -13,9 +13,7 @@ initial state is "h<init>", and the state of every cell is "h<t>", an LSTM's sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,7 +42,8 @@ class Cell(tg.Module):
 
     It may also have `input_size`, which inputs are checked against; `project(x)`, which computes what does not depend on
     the previous step, for all of time at once, and whose result `step` is given instead of x; `name`, the scope of its
-    steps; and `state_names`. A gate becomes visible where the cell opens a scope for it.
+    steps; and `state_names`. A gate becomes visible where the cell opens a scope for it: to `tape.find`, in pictures, and in
+    what a layer gives with `return_all`.
 
     Attributes:
         input_size, hidden_size: the lengths I and H of an input and of a state.
@@ -135,8 +134,9 @@ class Cell(tg.Module):
 
         Raises:
             ShapeError: x or the state do not fit the cell.
+            TypeError: x does not hold real numbers.
         """
-        x = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
+        x = numbers(self, x)
         if x.ndim == 0 or x.shape[-1] != self.input_size:
             raise tg.ShapeError(f"{type(self).__name__} takes x of shape (B, {self.input_size}), got {x.shape}")
         rows = x.shape[:-1]
@@ -153,13 +153,22 @@ class Cell(tg.Module):
         wanted = [(*rows, size) for size in self.state_sizes]
         if [part.shape for part in parts] != wanted:
             raise tg.ShapeError(
-                f"{type(self).__name__} takes a state of {_shapes(wanted)}, got {_shapes([part.shape for part in parts])}"
+                f"{type(self).__name__} takes a state of {in_words(wanted)}, got {in_words([part.shape for part in parts])}"
             )
         return parts if len(wanted) > 1 else parts[0]
 
 
-def _shapes(shapes: list[tuple[int, ...]]) -> str:
+def in_words(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Shapes for a message."""
     return f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {', '.join(map(str, shapes))}"
+
+
+def numbers(module: tg.Module, x: Any) -> tg.Tensor:
+    """What a module was given, as a tensor; TypeError for anything but real numbers."""
+    given: tg.Tensor = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"{type(module).__name__} takes real numbers, got {given.dtype}")
+    return given
 
 
 def parts_of(state: State) -> tuple[tg.Tensor, ...]:
@@ -182,11 +191,9 @@ def affine(x: Any, W: Any, b: Any) -> Any:
 
 # ---- gates that can be found ----------------------------------------------------------------------------------------------
 
-_gates: ContextVar[dict[str, Any] | None] = ContextVar("gates of a step", default=None)
-
 
 def gate(name: str, squash: Function, z: Any, alias: tuple[str, ...] = (), symbol: str | None = None) -> Any:
-    """squash(z) in a scope of its own: `tape.find(name, t=3)` finds it, pictures draw it, `collected` hands it out.
+    """squash(z) in a scope of its own: `tape.find(name, t=3)` finds it, pictures draw it, `return_all` hands it out.
 
     Args:
         name: of the scope.
@@ -199,26 +206,7 @@ def gate(name: str, squash: Function, z: Any, alias: tuple[str, ...] = (), symbo
         value = squash(z)
     if value.node is not None and place.t is not None:
         value.name = f"{symbol or 'Γ_' + name}<{place.t}>"
-    gates = _gates.get()
-    if gates is not None:
-        gates[name] = value
     return value
-
-
-def candidate(z: Any, alias: str) -> Any:
-    """tanh(z), what a gated cell might remember of this step; `alias` is PyTorch's name for it."""
-    return gate("candidate", tanh, z, alias=("c", "c~", alias), symbol="c~")
-
-
-@contextmanager
-def collected(wanted: bool = True) -> Iterator[dict[str, Any]]:
-    """The gates that are computed inside, by name; none, if they are not wanted."""
-    gates: dict[str, Any] = {}
-    token = _gates.set(gates if wanted else None)
-    try:
-        yield gates
-    finally:
-        _gates.reset(token)
 
 
 # ---- the cells without gates ----------------------------------------------------------------------------------------------

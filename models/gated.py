@@ -9,13 +9,13 @@ LSTM starts by remembering (Gers, Schmidhuber & Cummins, 2000), all else at 0; e
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
-from tinygrad_seq.models.cells import Array, Cell, affine, candidate, gate
+from tinygrad_seq.models.cells import Array, Cell, Function, affine, gate
 from tinygrad_seq.ops.elementwise import sigmoid, tanh
 from tinygrad_seq.ops.nn import layer_norm
 from tinygrad_seq.ops.shape import split
@@ -26,9 +26,11 @@ class GatedCell(Cell):
 
     Attributes:
         gates: in the order of the columns.
+        aliases: what else each gate is found by, PyTorch's name last.
     """
 
-    gates: tuple[str, ...]
+    gates: ClassVar[tuple[str, ...]]
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"candidate": ("c", "c~", "n")}
     W_x: tg.Parameter
     W_h: tg.Parameter
     b: tg.Parameter | None
@@ -49,6 +51,15 @@ class GatedCell(Cell):
     def project(self, x: Any) -> Any:
         """x<t> W_x + b for all gates: (..., I) -> (..., G*H)."""
         return affine(x, self.W_x, self.b)
+
+    def gate(self, name: str, squash: Function, z: Any) -> Any:
+        """squash(z), which is found by the gate's name and its aliases; see `cells.gate`."""
+        return gate(name, squash, z, self.aliases.get(name, ()), "c~" if name == "candidate" else None)
+
+    def gated(self, z: Any, **squash: Function) -> list[Any]:
+        """z (..., G*H), cut into the gates in their order, each squashed by its function: G arrays (..., H)."""
+        parts = split(z, len(squash), axis=-1)
+        return [self.gate(name, function, part) for (name, function), part in zip(squash.items(), parts)]
 
 
 # ---- GRU ------------------------------------------------------------------------------------------------------------------
@@ -100,17 +111,17 @@ class GRUCell(GatedCell):
         W_ur, W_c = split(self.W_h, [2 * self.hidden_size], axis=-1)  # (H, 2H), (H, H)
         x_ur, x_c = split(xW, [2 * self.hidden_size], axis=-1)  # (B, 2H), (B, H)
         z_u, z_r = split(seen @ W_ur + x_ur, 2, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u)
-        Γ_r = gate("r", sigmoid, z_r)
-        c_new = candidate((Γ_r * seen) @ W_c + x_c, "n")
+        Γ_u = self.gate("u", sigmoid, z_u)
+        Γ_r = self.gate("r", sigmoid, z_r)
+        c_new = self.gate("candidate", tanh, (Γ_r * seen) @ W_c + x_c)
         return Γ_u * c_new + (1 - Γ_u) * c
 
     def _reset_after(self, xW: Any, c: Any, seen: Any) -> Any:
         x_u, x_r, x_c = split(xW, 3, axis=-1)  # (B, H) each
         h_u, h_r, h_c = split(seen @ self.W_h, 3, axis=-1)
-        Γ_u = gate("u", sigmoid, h_u + x_u)
-        Γ_r = gate("r", sigmoid, h_r + x_r)
-        c_new = candidate(Γ_r * (h_c if self.b_h is None else h_c + self.b_h) + x_c, "n")
+        Γ_u = self.gate("u", sigmoid, h_u + x_u)
+        Γ_r = self.gate("r", sigmoid, h_r + x_r)
+        c_new = self.gate("candidate", tanh, Γ_r * (h_c if self.b_h is None else h_c + self.b_h) + x_c)
         return Γ_u * c_new + (1 - Γ_u) * c
 
 
@@ -133,16 +144,22 @@ class SimplifiedGRUCell(GatedCell):
     def step(self, xW: Any, c: Any, seen: Any = None) -> Any:
         """The equations of the class."""
         seen = c if seen is None else seen
-        z_u, z_c = split(seen @ self.W_h + xW, 2, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u)
-        c_new = candidate(z_c, "n")
+        Γ_u, c_new = self.gated(seen @ self.W_h + xW, u=sigmoid, candidate=tanh)  # (B, H) each
         return Γ_u * c_new + (1 - Γ_u) * c
 
 
 # ---- LSTM -----------------------------------------------------------------------------------------------------------------
 
 
-class LSTMCell(GatedCell):
+class WithMemory(GatedCell):
+    """What all kinds of LSTM share: a memory c besides the state that the gates read, and these gates."""
+
+    gates: ClassVar[tuple[str, ...]] = ("u", "f", "o", "candidate")
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"u": ("i",), "candidate": ("c", "c~", "g")}
+    state_names = ("h", "c")
+
+
+class LSTMCell(WithMemory):
     """Long short-term memory: a memory c that is added to, and a state a that shows part of it.
 
         Γ_u  = σ(a<t-1> W_hu + x<t> W_xu + b_u)                     update gate (PyTorch: i)
@@ -166,8 +183,6 @@ class LSTMCell(GatedCell):
     """
 
     name = "lstm"
-    gates = ("u", "f", "o", "candidate")
-    state_names = ("h", "c")
     W_p: tg.Parameter | None
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, proj_size: int = 0) -> None:
@@ -190,17 +205,13 @@ class LSTMCell(GatedCell):
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z_u, z_f, z_o, z_c = split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
-        Γ_f = gate("f", sigmoid, z_f)
-        Γ_o = gate("o", sigmoid, z_o)
-        c_new = candidate(z_c, "g")
+        Γ_u, Γ_f, Γ_o, c_new = self.gated(seen @ self.W_h + xW, u=sigmoid, f=sigmoid, o=sigmoid, candidate=tanh)  # (B, H)
         c = Γ_u * c_new + Γ_f * c
         a = Γ_o * tanh(c)
         return (a if self.W_p is None else a @ self.W_p), c  # (B, P)
 
 
-class PeepholeLSTMCell(GatedCell):
+class PeepholeLSTMCell(WithMemory):
     """An LSTM whose gates also look into the memory, each unit at its own cell.
 
         Γ_u  = σ(a<t-1> W_hu + x<t> W_xu + p_u * c<t-1> + b_u)
@@ -217,8 +228,6 @@ class PeepholeLSTMCell(GatedCell):
     """
 
     name = "peephole_lstm"
-    gates = ("u", "f", "o", "candidate")
-    state_names = ("h", "c")
     p_u: tg.Parameter
     p_f: tg.Parameter
     p_o: tg.Parameter
@@ -232,16 +241,16 @@ class PeepholeLSTMCell(GatedCell):
         a, c = state
         seen = a if seen is None else seen
         z_u, z_f, z_o, z_c = split(seen @ self.W_h + xW, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u + self.p_u * c, alias=("i",))
-        Γ_f = gate("f", sigmoid, z_f + self.p_f * c)
-        c_new = candidate(z_c, "g")
+        Γ_u = self.gate("u", sigmoid, z_u + self.p_u * c)
+        Γ_f = self.gate("f", sigmoid, z_f + self.p_f * c)
+        c_new = self.gate("candidate", tanh, z_c)
         c = Γ_u * c_new + Γ_f * c
-        Γ_o = gate("o", sigmoid, z_o + self.p_o * c)
+        Γ_o = self.gate("o", sigmoid, z_o + self.p_o * c)
         a = Γ_o * tanh(c)
         return a, c
 
 
-class CoupledLSTMCell(GatedCell):
+class CoupledLSTMCell(WithMemory):
     """An LSTM that forgets just as much as it writes: Γ_f = 1 - Γ_u.
 
         Γ_u  = σ(a<t-1> W_hu + x<t> W_xu + b_u)
@@ -259,7 +268,6 @@ class CoupledLSTMCell(GatedCell):
 
     name = "coupled_lstm"
     gates = ("u", "o", "candidate")
-    state_names = ("h", "c")
 
     def initial_weights(self) -> dict[str, Array | None]:
         """As for all gated cells, but for b_u = -1."""
@@ -272,16 +280,13 @@ class CoupledLSTMCell(GatedCell):
         """The equations of the class."""
         a, c = state
         seen = a if seen is None else seen
-        z_u, z_o, z_c = split(seen @ self.W_h + xW, 3, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
-        Γ_o = gate("o", sigmoid, z_o)
-        c_new = candidate(z_c, "g")
+        Γ_u, Γ_o, c_new = self.gated(seen @ self.W_h + xW, u=sigmoid, o=sigmoid, candidate=tanh)  # (B, H) each
         c = Γ_u * c_new + (1 - Γ_u) * c
         a = Γ_o * tanh(c)
         return a, c
 
 
-class LayerNormLSTMCell(GatedCell):
+class LayerNormLSTMCell(WithMemory):
     """An LSTM whose sums are normalised, so that their scale stays the same over time.
 
         z    = LN(a<t-1> W_h; g_h) + LN(x<t> W_x; g_x) + b          cut into z_u, z_f, z_o, z_c
@@ -304,8 +309,6 @@ class LayerNormLSTMCell(GatedCell):
     """
 
     name = "layer_norm_lstm"
-    gates = ("u", "f", "o", "candidate")
-    state_names = ("h", "c")
     g_h: tg.Parameter
     g_x: tg.Parameter
     g_c: tg.Parameter
@@ -330,11 +333,7 @@ class LayerNormLSTMCell(GatedCell):
         a, c = state
         seen = a if seen is None else seen
         z = layer_norm(seen @ self.W_h, self.g_h, eps=self.eps) + xW  # (B, 4H)
-        z_u, z_f, z_o, z_c = split(z, 4, axis=-1)  # (B, H) each
-        Γ_u = gate("u", sigmoid, z_u, alias=("i",))
-        Γ_f = gate("f", sigmoid, z_f)
-        Γ_o = gate("o", sigmoid, z_o)
-        c_new = candidate(z_c, "g")
+        Γ_u, Γ_f, Γ_o, c_new = self.gated(z, u=sigmoid, f=sigmoid, o=sigmoid, candidate=tanh)  # (B, H) each
         c = Γ_u * c_new + Γ_f * c
         a = Γ_o * tanh(layer_norm(c, self.g_c, self.b_c, eps=self.eps))
         return a, c

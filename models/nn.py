@@ -9,6 +9,7 @@ from typing import Any
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.models.cells import numbers
 from tinygrad_seq.ops.nn import conv1d_causal, dropout, embedding, layer_norm
 from tinygrad_seq.ops.shape import swapaxes
 
@@ -156,7 +157,7 @@ class CausalConv1d(tg.Module):
 
 def _with_features(module: tg.Module, x: Any, features: int) -> tg.Tensor:
     """x as a tensor, if its last axis is this long."""
-    given = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
+    given = numbers(module, x)
     if given.ndim == 0 or given.shape[-1] != features:
         raise tg.ShapeError(f"{type(module).__name__} takes x of shape (..., {features}), got {given.shape}")
     return given

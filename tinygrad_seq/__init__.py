@@ -3,21 +3,21 @@
 A computation is a tape, and everything else is a reading of it. Read the engine in this order:
 
 1. `tape.py`: nodes, scopes, and what a user can switch.
-2. `primitive.py`: an operation and its derivative, declared together.
+2. `primitive.py`, `pullback.py`: an operation and its derivative, declared together.
 3. `tensor.py`: an array and the node that made it.
-4. `sweep.py`: reverse mode, the tape read from its end.
+4. `sweep.py`, `reach.py`: reverse mode, the tape read from its end.
 5. `ops/elementwise.py`, then the other families: the primitives themselves.
-6. `listing.py`, `events.py`: the tape and the backward pass in print.
+6. `recording.py`, `listing.py`, `events.py`: the tape and the backward pass in print.
 7. `derivatives.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
 8. `vanishing.py`, `truncated.py`: why a gradient vanishes, and back-propagation through long sequences.
-9. `checking.py`: how all of it is checked.
+9. `checking.py`, `invariants.py`: how all of it is checked.
 
 What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `schedules.py`,
-`data.py`, `serialize.py`, `random.py`, `progress.py`.
+`data.py`, `serialize.py`, `random.py`, `progress.py`; `training.py` and `runs.py` put it together.
 """
 
 from tinygrad_seq import bptt, data, init, losses, ops, optim, random
-from tinygrad_seq.checking import check_grads, check_tape
+from tinygrad_seq.checking import check_grads
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.errors import (
     AnomalyError,
@@ -31,15 +31,17 @@ from tinygrad_seq.errors import (
     TapeError,
 )  # fmt: skip
 from tinygrad_seq.events import Event
+from tinygrad_seq.invariants import check_tape
 from tinygrad_seq.listing import Entry, Tape, record, tape
 from tinygrad_seq.module import Module
 from tinygrad_seq.ops import *  # noqa: F403
 from tinygrad_seq.primitive import Primitive, Sample, primitive
 from tinygrad_seq.progress import progress
 from tinygrad_seq.random import manual_seed
-from tinygrad_seq.serialize import CheckpointError, load, save
+from tinygrad_seq.serialize import CheckpointError, load, peek, save
 from tinygrad_seq.tape import detect_anomaly, enable_grad, mask_zeros, no_grad, scope
 from tinygrad_seq.tensor import Parameter, Tensor, default_dtype, set_default_dtype, tensor, using_dtype
+from tinygrad_seq.training import fit
 
 __version__ = "0.1.0"
 
@@ -47,8 +49,8 @@ __all__ = [
     "AnomalyError", "AutodiffError", "CheckpointError", "Entry", "Event", "FreedGraphError", "GradientCheckError", "Module",
     "NondeterministicError", "OverwrittenError", "Parameter", "Primitive", "PullbackError", "Sample", "ShapeError",
     "Tape", "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "data", "default_dtype",
-    "detect_anomaly", "enable_grad", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",
-    "manual_seed", "mask_zeros", "no_grad", "optim", "primitive", "progress", "random", "record", "save", "scope",
+    "detect_anomaly", "enable_grad", "fit", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",
+    "manual_seed", "mask_zeros", "no_grad", "optim", "peek", "primitive", "progress", "random", "record", "save", "scope",
     "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp",
 ]  # fmt: skip
 __all__ += ops.__all__

@@ -86,7 +86,7 @@ def _in_time(node: Node) -> bool:
 def _terms(node: Node, g: Any, by_step: Parts, edge: Edge) -> list[tuple[int | None, Any]]:
     """What flows along one edge, step by step."""
     if node.scope.t is None and node.time_axis is not None and not isinstance(node, (Bundle, Output)):
-        return list(enumerate(split_by_time(node, g, edge, node.time_axis)))
+        return list(enumerate(split_by_time(node, g, edge, node.time_axis), node.scope.steps_from))
     return [(t, _flow(node, part, edge)) for t, part in by_step.items()]
 
 

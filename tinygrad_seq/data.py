@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,39 @@ def buckets(lengths: Any, batch_size: int, rng: np.random.Generator | None = Non
     by_length = shuffled[np.argsort(lengths[shuffled], kind="stable")]
     groups = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     return [groups[i] for i in rng.permutation(len(groups))]
+
+
+class Minibatches:
+    """Batches of single sequences, in a new order each time they are gone through: an epoch each.
+
+    Args:
+        make: what gives the batch of these sequences: `make(indices)`, indices (B,) int64.
+        lengths: (N,) the length of each sequence, by which similar ones come together (see `buckets`); or N alone.
+        batch_size: how many in a batch; one batch of an epoch may have fewer.
+        rng: the generator to draw from; the engine's own by default, as `tg.fit` needs it for resuming.
+    """
+
+    def __init__(
+        self, make: Callable[[Array], Any], lengths: Any, batch_size: int, rng: np.random.Generator | None = None
+    ) -> None:
+        self.make = make
+        self.lengths = _integers(lengths, "lengths")
+        self.batch_size = batch_size
+        self.rng = rng
+        if self.lengths.ndim > 1 or batch_size < 1:
+            raise ValueError(
+                f"lengths of shape (N,), or N alone, and a batch_size of at least 1 are needed, "
+                f"got {self.lengths.shape} and {batch_size}"
+            )
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        count = int(self.lengths) if self.lengths.ndim == 0 else len(self.lengths)
+        return -(-count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        lengths = np.zeros(int(self.lengths), np.int64) if self.lengths.ndim == 0 else self.lengths
+        return map(self.make, buckets(lengths, self.batch_size, self.rng))
 
 
 def _integers(values: Any, name: str) -> Array:

@@ -11,16 +11,20 @@ Item = TypeVar("Item")
 
 
 class progress(Iterable[Item]):
-    """Iterate, and show how far it is.
+    """Iterate, and show how far it is. Or, where the loop is not over items: `advance()` for each step, in a `with` block.
+
+    Without tqdm there is a line after the first step, at every tenth of the way, and at the end.
 
     Args:
         items: what to iterate over.
         label: what is being done.
         total: how many items there are; `len(items)` by default, unknown if they have no length.
         file: where to write; standard error by default.
+        done: how many were done before, in an earlier run.
 
     Attributes:
         notes: what `note` was told last, as text.
+        done: how many steps are done.
 
     Example:
         >>> import io
@@ -32,13 +36,16 @@ class progress(Iterable[Item]):
         'step 4, loss 0.250'
     """
 
-    def __init__(self, items: Iterable[Item], label: str, total: int | None = None, file: TextIO | None = None) -> None:
+    def __init__(
+        self, items: Iterable[Item], label: str, total: int | None = None, file: TextIO | None = None, done: int = 0
+    ) -> None:
         self._items = items
         self._label = label
         self._total = total if total is not None else len(items) if isinstance(items, Sized) else None
         self._file = file if file is not None else sys.stderr
         self._bar: Any = None
         self.notes = ""
+        self.done = done
 
     def note(self, **figures: Any) -> None:
         """Show these figures behind the bar from now on, floats with three digits."""
@@ -47,27 +54,61 @@ class progress(Iterable[Item]):
         if self._bar is not None:
             self._bar.set_postfix_str(self.notes, refresh=False)
 
+    def advance(self) -> None:
+        """One step more is done."""
+        self.done += 1
+        self._bar.update()
+
+    def __enter__(self) -> progress[Item]:
+        """Show the bar."""
+        self._bar = self._opened()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave it behind as it is."""
+        self._bar.close()
+        self._bar = None
+
     def __iter__(self) -> Iterator[Item]:
+        with self:
+            for item in self._items:
+                yield item
+                self.advance()
+
+    def _opened(self) -> Any:
+        place: dict[str, Any] = dict(desc=self._label, total=self._total, initial=self.done, file=self._file)
         try:
             from tqdm import tqdm
         except ImportError:
-            return self._in_lines()
-        self._bar = tqdm(self._items, desc=self._label, total=self._total, file=self._file, postfix=self.notes, mininterval=0.2)
-        return iter(self._bar)
+            return _Lines(**place, postfix=self.notes)
+        return tqdm(**place, postfix=self.notes, mininterval=0.2)
 
-    def _in_lines(self) -> Iterator[Item]:
-        """A line after the first item, at every tenth of the way, and at the end."""
-        started = time.perf_counter()
-        done = told = 0
-        for done, item in enumerate(self._items, start=1):
-            yield item
-            if done == 1 or (self._total and done * 10 // self._total > (done - 1) * 10 // self._total):
-                self._tell(done, started)
-                told = done
-        if told < done or not done:
-            self._tell(done, started)
 
-    def _tell(self, done: int, started: float) -> None:
-        of = f"/{self._total}" if self._total is not None else ""
-        line = f"{self._label}: {done}{of}, {time.perf_counter() - started:.0f} s  {self.notes}"
-        print(line.rstrip(), file=self._file, flush=True)
+class _Lines:
+    """Lines of text instead of a bar, under the names that tqdm has for what we use of it."""
+
+    def __init__(self, desc: str, total: int | None, initial: int, file: TextIO, postfix: str) -> None:
+        self.label, self.total, self.file, self.notes = desc, total, file, postfix
+        self.done = initial
+        self.told = -1  # after how many steps the last line was written
+        self.first = initial + 1
+        self.started = time.perf_counter()
+
+    def set_postfix_str(self, notes: str, refresh: bool) -> None:
+        self.notes = notes
+
+    def update(self) -> None:
+        self.done += 1
+        tenth = self.total and self.done * 10 // self.total > (self.done - 1) * 10 // self.total
+        if self.done == self.first or tenth:
+            self.tell()
+
+    def close(self) -> None:
+        if self.told != self.done:
+            self.tell()
+
+    def tell(self) -> None:
+        of = f"/{self.total}" if self.total is not None else ""
+        line = f"{self.label}: {self.done}{of}, {time.perf_counter() - self.started:.0f} s  {self.notes}"
+        print(line.rstrip(), file=self.file, flush=True)
+        self.told = self.done

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from math import cos, inf, isfinite, pi
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from tinygrad_seq.optim import Optimizer
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Schedule:
     """Sets an optimiser's learning rate, to its first one times a factor that depends on the number of steps.
 
-    Call `step` after each step of the optimiser (or once an epoch; what a step is, is the caller's choice). A subclass
-    says in `factor` what holds after the warm-up.
+    Call `step` after each step of the optimiser (or once an epoch; what a step is, is the caller's choice, and `tg.fit` goes by
+    `by_epoch`). A subclass says in `factor` what holds after the warm-up.
 
     Args:
         optimizer: whose `lr` to set; the one that it has now is the full one.
@@ -30,6 +30,9 @@ class Schedule:
     Attributes:
         n: how many steps have been taken.
     """
+
+    by_epoch: ClassVar[bool] = False
+    """Whether `tg.fit` steps once an epoch, instead of after each step of the optimiser."""
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
         self.optimizer = optimizer
@@ -153,6 +156,8 @@ class PlateauSchedule(Schedule):
         threshold: the share of the best loss by which a loss must be below it to count as progress. NaN never does.
         warmup: as for `Schedule`.
     """
+
+    by_epoch: ClassVar = True
 
     def __init__(
         self, optimizer: Optimizer, decay: float = 0.1, patience: int = 10, threshold: float = 1e-4, warmup: int = 0

@@ -1,8 +1,9 @@
 """Checkpoints: a model, and what it takes to train on, in one file. Read after `module.py` and `optim.py`.
 
 The file is safetensors, which holds arrays and text and nothing that could run. The parameters are its tensors
-"model.<name>", what the optimiser keeps of parameter i are "optimizer.<i>.<name>", and the rest (settings, schedule, generator,
-the caller's metadata) is JSON in its header, under "tinygrad_seq". Safetensors has no checksum, so we add one over all of that.
+"model.<name>", what the optimiser keeps of parameter i are "optimizer.<i>.<name>", the caller's own arrays "array.<name>",
+and the rest (settings, schedule, generator, the caller's metadata) is JSON in its header, under "tinygrad_seq".
+Safetensors has no checksum, so we add one over all of that.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def save(
     metadata: Any = None,
     *,
     schedule: Schedule | None = None,
+    arrays: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a module to a file, and with it, where given, the state of its training.
 
@@ -56,6 +58,7 @@ def save(
         optimizer: is saved with all that it keeps.
         metadata: anything that JSON can hold (epoch, vocabulary, ...); `load` gives it back, tuples as lists.
         schedule: the learning-rate schedule, is saved where it stands.
+        arrays: others to put into the file, by name; `peek` gives them back.
 
     The state of the engine's random generator is always saved.
 
@@ -63,6 +66,7 @@ def save(
         TypeError: metadata that JSON cannot hold, or an array of a dtype that safetensors cannot.
     """
     tensors = {f"model.{name}": array for name, array in module.state_dict().items()}
+    tensors |= {f"array.{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     header: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "generator": random.get_state()}
     if optimizer is not None:
         header["optimizer"], kept = _apart(optimizer.state_dict())
@@ -121,6 +125,25 @@ def load(
     if schedule is not None and state_of_schedule is not None:
         schedule.take_over(state_of_schedule)
     return header.get("metadata")
+
+
+def peek(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]]:
+    """What a checkpoint tells besides parameters and state: its metadata, by which to make a fitting module, and extra arrays.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The metadata and the arrays that `save` was given.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, or it is damaged.
+        OSError: the file cannot be read.
+    """
+    header, tensors = _read(Path(path))
+    return header.get("metadata"), {
+        name.removeprefix("array."): array for name, array in tensors.items() if name.startswith("array.")
+    }
 
 
 # ---- the optimiser's state: plain data into the header, arrays beside the model's -------------------------------------

@@ -260,16 +260,32 @@ class Watch:
 
 
 class Scope:
-    """A place in the model and a moment in time; scopes nest, and a nested one inherits step and tags."""
+    """A place in the model and a moment in time; scopes nest, and a nested one inherits step and tags.
 
-    __slots__ = ("parent", "part", "t", "time_axis", "own_tags")
+    Attributes:
+        t: the step, counted from the start of the sequence.
+        time_axis: which axis of a result is time; index 0 of it is step `steps_from`.
+        steps_from: from which step on the scopes inside count.
+    """
+
+    __slots__ = ("parent", "part", "t", "time_axis", "steps_from", "own_tags")
 
     def __init__(
-        self, parent: Scope | None, part: str, t: int | None, time_axis: int | None, tags: dict[str, Any]
+        self,
+        parent: Scope | None,
+        part: str,
+        t: int | None,
+        time_axis: int | None,
+        steps_from: int | None,
+        tags: dict[str, Any],
     ) -> None:
         self.parent = parent
         self.part = part
-        self.t: int | None = t if t is not None or parent is None else parent.t
+        inherited = 0 if parent is None else parent.steps_from
+        self.steps_from: int = inherited if steps_from is None else steps_from
+        self.t: int | None = None if parent is None else parent.t
+        if t is not None:
+            self.t = t + self.steps_from
         inherits = parent is not None and t is None and time_axis is None
         self.time_axis: int | None = parent.time_axis if inherits and parent is not None else time_axis
         self.own_tags = tags
@@ -326,6 +342,8 @@ class scope:
         name: a part of the model ("encoder", "lstm", "f").
         t: the step in time, counted from 0; inherited by the scopes inside.
         time_axis: for an operation over all of time at once: which axis of its result is time.
+        steps_from: for a piece of a longer sequence: the step that it starts at. Inside, t and the time axis count from there,
+            so that the tape tells the steps of the whole. Inner scopes inherit it.
         **tags: what drawing reads: layer, direction, part, role, valid.
 
     Example:
@@ -336,17 +354,20 @@ class scope:
         Scope('cell', t=3)
     """
 
-    __slots__ = ("_name", "_t", "_time_axis", "_tags", "_token")
+    __slots__ = ("_name", "_t", "_time_axis", "_steps_from", "_tags", "_token")
 
-    def __init__(self, name: str, t: int | None = None, time_axis: int | None = None, **tags: Any) -> None:
+    def __init__(
+        self, name: str, t: int | None = None, time_axis: int | None = None, steps_from: int | None = None, **tags: Any
+    ) -> None:
         self._name = name
         self._t = t
         self._time_axis = time_axis
+        self._steps_from = steps_from
         self._tags = tags
 
     def __enter__(self) -> Scope:
         outer = _context.get()
-        inner = Scope(outer.scope, self._name, self._t, self._time_axis, self._tags)
+        inner = Scope(outer.scope, self._name, self._t, self._time_axis, self._steps_from, self._tags)
         self._token = _context.set(Context(outer.grad, inner, outer.tape, outer.anomaly, outer.mask_zeros))
         return inner
 
@@ -376,7 +397,7 @@ class Context:
         return Context(**(settings | changes))
 
 
-NOWHERE = Scope(None, "", None, None, {})
+NOWHERE = Scope(None, "", None, None, None, {})
 _DEFAULT = Context(True, NOWHERE, None, False, True)
 _context: ContextVar[Context] = ContextVar("tinygrad_seq", default=_DEFAULT)
 current: Callable[[], Context] = _context.get

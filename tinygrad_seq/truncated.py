@@ -5,12 +5,17 @@ Full back-propagation through time keeps what every step saved until the sweep c
 - `Truncated` cuts the way back after k2 steps, which loses what would have flowed further, and needs O(k2).
 - `segments` keeps the states between segments only, and runs each segment again on the way back: the exact gradient in
   O(sqrt(T)), for one more forward pass.
+
+Either way a network sees a piece of the sequence at a time, and what it writes on the tape counts from the start of the
+whole: segments run in a scope that says where they start (`tg.scope(steps_from=)`), and a state that a window carries on
+says it, too: `counted_from` asks the state, and our layers do so.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from math import isqrt
 from typing import Any
 
@@ -18,8 +23,8 @@ import numpy as np
 
 from tinygrad_seq.derivatives import checkpoint, leaves, rebuilt
 from tinygrad_seq.errors import AutodiffError, ShapeError
-from tinygrad_seq.tape import Leaf, Node, next_serial
-from tinygrad_seq.tensor import Tensor
+from tinygrad_seq.tape import Leaf, Node, current, next_serial, scope
+from tinygrad_seq.tensor import Tensor, node_of
 
 State = Any  # a tensor, nested tuples, lists and dicts of them, or None
 
@@ -34,6 +39,9 @@ class Truncated:
     (with the weights as they are by then), so that a graph never outlives an update; a step runs k2 / k1 times.
 
     Each loss should count once, so only the last k1 steps of a window are new: `window.new(outputs)`.
+
+    A layer of ours that starts with `window.state` names its steps as those of the whole sequence. Around a loop of your own,
+    or a readout over all steps of the window, `tg.scope("", steps_from=window.start)` does the same.
 
     Args:
         k1: steps from one update to the next.
@@ -168,7 +176,8 @@ class Window:
             if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.node is not None:
                 self._refuse_older(leaf.node)
                 self._handed_on.append(leaf.node.serial)
-        cut = rebuilt(state, [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves(state)])
+        with scope(CARRIED, steps_from=self.stop):
+            cut = rebuilt(state, [_detached(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves(state)])
         self._carried = [cut]
         return cut
 
@@ -200,6 +209,25 @@ class Window:
             )
 
 
+CARRIED = "carried"  # the scope of a state that is handed on: its steps are counted from where the state is handed to
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    """A tensor cut off from its graph, which knows the scope that it was cut in."""
+    cut = tensor.detach()
+    node_of(cut)
+    return cut
+
+
+def counted_from(state: State) -> Any:
+    """The scope to run in with this state as the initial one: steps count from where `Window.carry` has handed it to.
+
+    Nothing changes for a state that was not carried: then steps count as they do around.
+    """
+    places = [leaf.scope for leaf in leaves(state) if isinstance(leaf, Tensor) and leaf.scope is not None]
+    return next((scope("", steps_from=place.steps_from) for place in places if place.part == CARRIED), nullcontext())
+
+
 def segments(
     f: Callable[..., Any], length: int | None = None, join: Callable[[list[Any]], Any] = np.concatenate, axis: int = 0
 ) -> Callable[..., tuple[Any, State]]:
@@ -207,7 +235,8 @@ def segments(
 
     Of each segment only the state that it starts with is kept, and the backward pass runs it again (`tg.checkpoint`; Chen
     et al., "Training deep nets with sublinear memory cost", 2016). Outputs of every step are O(T) themselves; where they
-    matter, compute the loss inside of f and join by `sum`. Each segment counts its steps t from 0.
+    matter, compute the loss inside of f and join by `sum`. f may count its steps from 0 in each segment; on the tape they are
+    those of the whole sequence.
 
     Args:
         f: `f(*parts, state) -> (output, state)`, which runs some steps of each sequence; a recurrent layer is one.
@@ -238,11 +267,12 @@ def segments(
 
     def in_segments(*sequences: Any, state: State = None) -> tuple[Any, State]:
         steps = _common_length(sequences, axis)
-        stride = length or max(1, isqrt(steps))
+        stride, around = length or max(1, isqrt(steps)), current().scope.steps_from
         outputs = []
         for start in range(0, max(1, steps), stride):
             parts = [_cut(sequence, start, min(start + stride, steps), axis) for sequence in sequences]
-            output, state = light(*parts, state)
+            with scope("", steps_from=around + start):
+                output, state = light(*parts, state)
             outputs.append(output)
         return join(outputs), state
 

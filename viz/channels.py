@@ -1,4 +1,4 @@
-"""Buses, and the tracks of the channels. Read me fifth, after `heights.py`."""
+"""Buses, and the tracks of the channels. Read me ninth, after `heights.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from tinygrad_seq.viz.graph import Graph, column_of
 from tinygrad_seq.viz.template import HEAD, PITCH, TINY, Bus, Slot, Template, Turn, Wire, has_head, has_tail
+
+LABELLED = 20.0  # between two buses with text above them
 
 
 def lay_buses(graph: Graph, wires: Sequence[Wire], top: float, bottom: float) -> tuple[list[Bus | None], float, float]:
@@ -31,20 +33,23 @@ def lay_buses(graph: Graph, wires: Sequence[Wire], top: float, bottom: float) ->
             ends = [node for node in (edge.source, edge.target) if node.column is None]
             timeless = [n for n in (edge.source, edge.target) if n.column is not None and graph.columns[n.column].role != "step"]
             outside = ends or timeless
-            key = id((outside or [edge.source])[0])
+            key = id(edge) if edge.delay else id((outside or [edge.source])[0])
             i, j = sorted((column_of(edge.source), column_of(edge.target)))
             low, high = spans.get(key, (i, j))
             spans[key] = (min(low, i), max(high, j))
         keys.append(key)
     ceiling = top
+    pitch = LABELLED if any(edge.delay for edge in graph.edges) else PITCH
     ends_at: list[int] = []  # of the buses above, one above the other: the last column that each has reached
-    for key in sorted((key for key in spans if key not in shared), key=lambda k: (spans[k], keys.index(k))):
+    first = {key: n for n, key in reversed([*enumerate(keys)])}
+    loops = {key for key, wire in zip(keys, wires) if wire.loop}
+    for key in sorted((key for key in spans if key not in shared), key=lambda k: (k not in loops, spans[k], first[k])):
         low, high = spans[key]
         row = next((n for n, end in enumerate(ends_at) if end < low), len(ends_at))
-        ends_at[row:row + 1] = [high]
-        shared[key] = Bus(top + PITCH * (row + 1))
+        ends_at[row:row + 1] = [len(graph.columns) if key in loops else high]  # text stands beside a loop
+        shared[key] = Bus(top + pitch * (row + 1))
         ceiling = max(ceiling, shared[key].y)
-    return [None if key is None else shared[key] for key in keys], ceiling + PITCH, floor
+    return [None if key is None else shared[key] for key in keys], ceiling + pitch, floor
 
 
 # ---- channels -------------------------------------------------------------------------------------------------------
@@ -62,13 +67,13 @@ def note_turns(wire: Wire, bus: Bus | None) -> None:
     if wire.step is None:
         assert bus is not None
         if a is not None and source is not None:
-            _turn(wire, "out", a, source.rank + right, source.port(wire), bus.y, source)
+            _turn(wire, "out", a, source.rank + right, source.port(wire, leaving=True), bus.y, source)
         if b is not None and target is not None:
             _turn(wire, "in", b, target.rank + (not right), bus.y, target.port(wire), target)
         return
     if a is None or b is None or source is None or target is None:
         return
-    y0, y1 = source.port(wire), target.port(wire)
+    y0, y1 = source.port(wire, leaving=True), target.port(wire)
     if wire.step == 0:
         if wire.tail is not None:
             _turn(wire, "out", a, source.rank + right, y0, wire.tail.y)
@@ -91,13 +96,13 @@ def _turn(wire: Wire, where: str, template: Template, channel: int, start: float
     """Note a turn, from left to right. At a slot, all wires to the buses above make the same."""
     if abs(start - end) < TINY:
         return
-    if slot is not None and wire.above and channel in slot.bus:
+    if slot is not None and wire.joins and channel in slot.bus:
         turn = slot.bus[channel]
         _reach(turn, max(start, end))
     else:
         turn = Turn(start, end) if wire.sign > 0 else Turn(end, start)
         template.channels[channel].append(turn)
-        if slot is not None and wire.above:
+        if slot is not None and wire.joins:
             slot.bus[channel] = turn
     wire.turns[where] = turn
 

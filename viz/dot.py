@@ -1,4 +1,4 @@
-"""The DOT text. Read me tenth, after `pen.py`.
+"""The DOT text. Read me fourteenth, after `pen.py`.
 
 Every position and every route is written down, so Graphviz (`neato -n2`) only draws. The text depends on the drawing's
 numbers alone: the same run gives the same text in every process.
@@ -12,7 +12,7 @@ import graphviz
 
 from tinygrad_seq.viz import words
 from tinygrad_seq.viz.bars import bars
-from tinygrad_seq.viz.graph import Edge, Node, Point
+from tinygrad_seq.viz.graph import Edge, Point
 from tinygrad_seq.viz.layout import GAP, Layout, text_width
 from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, text
 
@@ -40,6 +40,7 @@ MARKS = {           # of a gradient that has no place on the scale: colour, widt
 }
 # fmt: on
 FORWARD = "#9aa5b8"
+CUT = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
 
 
 def dot(layout: Layout) -> graphviz.Digraph:
@@ -57,6 +58,7 @@ def dot(layout: Layout) -> graphviz.Digraph:
         statement("edge", {"arrowsize": "0.45", "color": FORWARD, "penwidth": "0.8"}),
         *_cards(layout),
         *_boxes(layout),
+        *_loops(layout),
         *strips,
         *_legend(layout, floor, low, high),
     ]  # fmt: skip
@@ -81,10 +83,12 @@ def _look(status: str, norm: float | None, low: float, high: float) -> dict[str,
 
 def _arrow(edge: Edge, points: Sequence[Point], kind: str, look: dict[str, str]) -> str:
     a, b = (edge.target, edge.source) if kind == "backward" else (edge.source, edge.target)
-    name = f"{a.id}-{b.id}"
+    name = edge.id(backward=kind == "backward")
     if kind == "cut":
-        look = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
+        look = CUT
     tip = f"{a.label} -> {b.label}" + (f": {words.said(edge)}" if kind == "backward" else "")
+    if kind == "backward" and edge.full is not None:
+        tip += f"; the gradient stops at a cut, full BPTT would have carried {words.said_grad(edge.full)}"
     attributes = {"class": kind, "id": name, "pos": _pos(points, look), "edgetooltip": escape(tip)}
     return statement(f'"{a.id}" -> "{b.id}"', attributes | look)
 
@@ -98,16 +102,17 @@ def _pos(points: Sequence[Point], look: dict[str, str]) -> str:
         head = min(3.0, 0.8 * length)
     back = (head * (x0 - x1) / length, head * (y0 - y1) / length)
     end = (x1 + back[0], y1 + back[1])
-    shortened = [*points[:-3], *[(x0 + (end[0] - x0) * share, y0 + (end[1] - y0) * share) for share in (1 / 3, 2 / 3, 1)]]
+    shortened = [(x0 + (end[0] - x0) * share, y0 + (end[1] - y0) * share) for share in (1 / 3, 2 / 3, 1)]
     tip = "" if not head else f"e,{number(x1)},{number(y1)} "
-    return tip + " ".join(f"{number(x)},{number(y)}" for x, y in shortened)
+    before = [f"{x:.12g},{y:.12g}" for x, y in points[:-3]]  # rounded already
+    return tip + " ".join([*before, *[f"{number(x)},{number(y)}" for x, y in shortened]])
 
 
 def _cards(layout: Layout) -> list[str]:
     """A light card behind every step, with its header."""
     lines = []
     for n, (column, template, left) in enumerate(zip(layout.graph.columns, layout.templates, layout.lefts)):
-        if column.role not in ("step", "elided"):
+        if column.role not in ("step", "elided", "rolled"):
             continue
         x, y = left + template.width / 2, (layout.top + layout.bottom) / 2
         fill = "#f6f8fc" if n % 2 else "#eef2f9"
@@ -115,8 +120,34 @@ def _cards(layout: Layout) -> list[str]:
         lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
         part = f"{column.part}, " if column.part else ""
         times = " … ".join(map(str, dict.fromkeys((column.times[0], column.times[-1]))))
-        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
+        if column.role == "rolled":  # beside the loops
+            lines.append(left_text(f"header.{n}", left + 6, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
+        else:
+            lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
     return lines
+
+
+def _loops(layout: Layout) -> list[str]:
+    """What goes round to a later step, in words above its way."""
+    lines = []
+    for edge in layout.graph.edges:
+        if edge.delay:
+            back = f", {said_range(edge)}" if edge.grad is not None else ""
+            later = "1 step later" if edge.delay == 1 else f"{abs(edge.delay)} steps {'later' if edge.delay > 0 else 'earlier'}"
+            if edge.delay == -1:
+                later = "1 step earlier"
+            top = max(y for _, y in edge.points)
+            left = min(x for x, y in edge.points if y == top)
+            said = f"{edge.carries}: {later}{back}"
+            lines.append(text(f"{edge.id()}.label", left - 10 - text_width(said, 9) / 2, top, said, 9, {"fontcolor": FAINT}))
+    return lines
+
+
+def said_range(edge: Edge) -> str:
+    """The gradient of an edge for all steps: from where to where its norm goes."""
+    if edge.norms is None:
+        return f"gradient {words.said(edge)}"
+    return f"gradient {edge.norms[0]:.2g} to {edge.norms[1]:.2g}"
 
 
 def _boxes(layout: Layout) -> list[str]:
@@ -127,23 +158,16 @@ def _boxes(layout: Layout) -> list[str]:
         fill, border = BOXES[node.kind]
         look = {
             "class": node.kind, "color": border, "fillcolor": tints.get(node.slot, fill) if node.kind == "gate" else fill,
-            "id": node.id, "label": escape(node.label), "tooltip": escape(_tooltip(node)),
+            "id": node.id, "label": escape(node.label), "tooltip": escape(node.tip),
         }  # fmt: skip
         if node.kind == "sum":
-            look["shape"] = "circle"
+            look["shape"] = "ellipse"  # a circle, if its ports leave it so
         if (node.given and node.kind != "weight") or node.kind == "elided":
             look["style"] = "rounded,filled,dashed"
         lines.append(box(node.id, node.x, node.y, node.width, node.height, look))
         if node.small:
             lines.append(text(f"{node.id}.small", node.x, node.y - 11, node.small, 8, {"fontcolor": FAINT}))
     return lines
-
-
-def _tooltip(node: Node) -> str:
-    entries = f"{node.entries[0]}" if len(node.entries) == 1 else f"{node.entries[0]}-{node.entries[-1]}"
-    shape = "×".join(map(str, node.shape)) or "a number"
-    lines = [f"{node.label} ({shape}), entry {entries}", f"gradient norm: {words.said(node)}", node.source or ""]
-    return "\n".join(line for line in lines if line)
 
 
 def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
@@ -163,9 +187,9 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         for name, at, value in (("low", x, low), ("high", x + 24 * len(RAMP), high)):
             lines.append(text(f"legend.{name}", at, y - 9, f"{value:.2g}", 9, {"fontcolor": FAINT}))
         x += 24 * len(RAMP) + 24
-    for status in (each for each in MARKS if each in statuses):
-        shade, width, style, head, said = MARKS[status]
-        look = {"color": shade, "penwidth": number(width), "style": style, "arrowhead": head}
+    marks = [(status, _look(status, None, low, high), MARKS[status][4]) for status in MARKS if status in statuses]
+    marks += [("cut", CUT, "cut: the gradient stops here")] if any(edge.cut for edge in graph.edges) else []
+    for status, look, said in marks:
         for end, at in (("a", x + 26), ("b", x)):
             name = f"legend.{status}.{end}"
             lines.append(box(name, at, y, 1, 1, {"style": "invis", "label": "", "id": name}))

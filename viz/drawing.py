@@ -16,11 +16,13 @@ import graphviz
 
 import tinygrad_seq as tg
 from tinygrad_seq.listing import Tape
+from tinygrad_seq.sweep import _collector_waiting
 from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.viz import dot, program, words
 from tinygrad_seq.viz.extract import extract
 from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.layout import layout
+from tinygrad_seq.viz.notation import rewrite
 from tinygrad_seq.viz.pen import escape
 from tinygrad_seq.viz.route import route
 
@@ -34,21 +36,24 @@ def draw(
     budget: int | None = None,
     weights: Sequence[str] | None = None,
     steps: int | str = "auto",
+    notation: str | None = None,
 ) -> Drawing:
     """Draw a tape: steps in time as columns, forward arrows to the right, gradients back to the left.
 
     Args:
         target: a recorded tape, a part of one (`tape[a:b]`, `tape.at(3)`), or a loss whose graph still exists.
-        level: "op" (every operation), "gate", "cell", or "auto": the deepest with at most `budget` nodes.
+        level: "op" (every operation), "gate", "cell", "rolled" (one cell, with a loop for each state), or "auto": the deepest
+            of the first three with at most `budget` nodes.
         labels: other labels for nodes, by label or id: `{"h<0>": "a<0>"}`.
         budget: how many nodes there may be; by default 400 if the level is "auto", and 1,000 if it is named.
         weights: labels or ids of the weights whose gradients are shown by step, as bars below the columns; by default
             one that is multiplied with a state.
         steps: how many steps to show: the first ones and the last; those between become one box, which says how many
             they are and from where to where their gradients go. "all"; or "auto": 4 if `budget` would not do.
+        notation: "document" (a<t>, W_aa: the source document's), or "ascii"; by default as on the tape.
 
     Raises:
-        ValueError: an unknown level or weight, fewer than two steps, or an empty tape.
+        ValueError: an unknown level, notation or weight, fewer than two steps, or an empty tape.
         FreedGraphError: the loss's graph was freed by a backward pass; draw a tape from `record()` instead.
 
     Example:
@@ -65,10 +70,13 @@ def draw(
         >>> viz.draw(tape, level="cell").data["steps"]
         [0, 1, 2]
     """
-    graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
-    for node in graph.nodes:
-        node.label = (labels or {}).get(node.id, (labels or {}).get(node.label, node.label))
-    return Drawing(graph)
+    with _collector_waiting():
+        graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
+        if notation is not None:
+            rewrite(graph, notation)
+        for node in graph.nodes:
+            node.label = (labels or {}).get(node.id, (labels or {}).get(node.label, node.label))
+        return Drawing(graph)
 
 
 class Drawing:

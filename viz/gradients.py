@@ -7,48 +7,126 @@ reach a value along all its edges add up to the value's own. Nothing is computed
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.listing import Entry, Tape
+from tinygrad_seq.bptt import split_by_time
+from tinygrad_seq.events import Event
 from tinygrad_seq.sweep import term_of
-from tinygrad_seq.viz.graph import NO_GRAD, Edge, Grad, Node
+from tinygrad_seq.tape import Edge as Way
+from tinygrad_seq.viz.calls import Calls
+from tinygrad_seq.viz.graph import NO_GRAD, Grad
+from tinygrad_seq.viz.hoisted import Value
+
+Link = Callable[[int, int], Hashable]
+"""For two calls, one of which reads the other: the edge between their boxes, or None inside a box."""
+
+Pair = tuple[int, Value, Value, int, Hashable]
+"""A call, a value that it reads, what that stands for, the call of that, and the edge between their boxes."""
+
+FEW = 6  # edges: for so many, what flows from an operation over all of time is asked for edge by edge
+
+Terms = dict[tuple[int | None, Value], Any]
+"""What flows along an edge: for each step at which it is read, and each value, the sum of the terms."""
 
 
 class Gradients:
     """Norms of the cotangents that a tape has witnessed."""
 
-    def __init__(self, tape: Tape) -> None:
-        self._whole = tape.whole
-        self._events = tape.events
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._whole = calls.whole
+        self._over_time = calls.over_time
 
-    def values(self, entries: list[Entry]) -> Grad:
+    def values(self, held: Iterable[Value]) -> Grad:
         """Of the values that a node shows, together."""
-        arrays = [entry.grad for entry in entries if entry.grad is not None]
-        return _grad(arrays, entries)
+        held = list(held)
+        arrays = [self.value(value) for value in held]
+        padded = any(self._calls.place[self._calls.call_of[value]] in self._calls.padding for value in held)
+        return grad_of([array for array in arrays if array is not None], padded)
 
-    def edges(self, edges: dict[tuple[int, int], Edge], node_of: dict[int, Node]) -> None:
-        """Of the edges: what flowed to the source's values through the target's. Terms to the same value add up."""
-        if not self._events:
-            return
+    def value(self, value: Value) -> Any:
+        """The cotangent of one value, or None."""
+        whole = self._whole[value[0]].grad
+        return None if whole is None else self._over_time.slice(whole, value)
+
+    def edge(self, terms: Terms | None, padded: bool) -> Grad:
+        """Of an edge: terms to the same value add up, whichever step reads it."""
+        held: dict[Value, Any] = {}
+        for (_, value), term in (terms or {}).items():
+            held[value] = held[value] + term if value in held else term
+        return grad_of(list(held.values()), padded)
+
+    def edges(self, events: Iterable[Event], link: Link, each_step: bool) -> dict[Hashable, Terms]:
+        """What flowed along each edge. Inside a box nothing is shown, so nothing is computed.
+
+        Args:
+            events: of the sweep.
+            link: which edge the terms flow along.
+            each_step: whether to keep what each step brings to an edge, and not only their sum.
+        """
+        calls, found = self._calls, dict[Hashable, Terms]()
         index = {node: i for i, node in enumerate(self._whole.nodes)}
-        terms: dict[tuple[int, int], dict[int, Any]] = defaultdict(dict)
-        for event in self._events:
-            user = node_of[event.index]
-            for way in event._edges:
+        for event in events:
+            if event.index not in calls.entry or self._over_time.only_leads(event.index):
+                continue
+            users = [calls.call_of[value] for value in self._over_time.values(event.index)]
+            for way in event.edges:
                 i = index.get(way[0], -1)
-                if i in node_of and node_of[i] is not user:  # within a node nothing is shown, so nothing is computed
-                    held, term = terms[id(node_of[i]), id(user)], term_of(event._node, event._given, way)
-                    held[i] = held[i] + term if i in held else np.asarray(term)
-        for key, edge in edges.items():
-            ends = (self._whole[i] for i in (*edge.source.entries, *edge.target.entries))
-            edge.grad = _grad(list(terms[key].values()), ends)
+                pairs = [(user, *read, key) for user in users for read in calls.flows(user, i)
+                         if (key := link(read[2], user)) is not None]  # fmt: skip
+                if not pairs:
+                    continue
+                for (user, _, value, _, key), term in self._terms(event, way, i, pairs, each_step):
+                    held = found.setdefault(key, {})
+                    at = (calls.time[user] if each_step else None, value)
+                    held[at] = held[at] + term if at in held else np.asarray(term)
+        return found
+
+    def _terms(self, event: Event, way: Way, i: int, pairs: list[Pair], each_step: bool) -> Iterator[tuple[Pair, Any]]:
+        """What flows along one way of an event, taken apart by step where the operation or what it read is."""
+        axis = self._over_time.axis
+        mixes = len({pair[:2] for pair in pairs}) > len({pair[1] for pair in pairs})
+        if event.index not in axis or (i in axis and not mixes):
+            whole = term_of(event.node, event.given, way)
+            yield from ((pair, self._over_time.slice(whole, pair[1])) for pair in pairs)
+            return
+        step_of = {self._calls.call_of[value]: value[1] or 0 for value in self._over_time.values(event.index)}
+        edges: dict[Hashable, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            edges[pair if each_step or i in axis else pair[4]].append(pair)
+        if len(edges) > FEW and not isinstance(event.cotangent, tuple):
+            terms = split_by_time(event.node, event.cotangent, way, axis[event.index])
+            yield from ((pair, self._over_time.slice(terms[step_of[pair[0]]], pair[1])) for pair in pairs)
+            return
+        for along in edges.values():
+            term = self._part(event, way, sorted({step_of[pair[0]] for pair in along}))
+            yield along[0], self._over_time.slice(term, along[0][1])
+
+    def _part(self, event: Event, way: Way, steps: list[int]) -> Any:
+        """What flows along one way of an operation over all of time from some of its steps: the others' cotangents are 0."""
+        index: Any = (slice(None),) * self._over_time.axis[event.index] + (steps,)
+        several = isinstance(event.cotangent, tuple)
+        parts = []
+        for g in event.cotangent if isinstance(event.cotangent, tuple) else (event.cotangent,):
+            part = np.zeros_like(g)
+            part[index] = g[index]
+            parts.append(part)
+        return term_of(event.node, parts if several else parts[0], way)
 
 
-def _grad(arrays: list[Any], entries: Iterable[Entry]) -> Grad:
-    """Of arrays that belong to these entries, together."""
+def by_step(terms: Terms) -> dict[int | None, float]:
+    """The norm of what flows along an edge at each step."""
+    arrays: dict[int | None, list[Any]] = defaultdict(list)
+    for (t, _), term in terms.items():
+        arrays[t].append(term)
+    return {t: norm_of(each) for t, each in arrays.items()}
+
+
+def grad_of(arrays: list[Any], padded: bool = False) -> Grad:
+    """Of arrays together; `padded` says that they belong to a step beyond every row's length."""
     if not arrays:
         return NO_GRAD
     norm = norm_of(arrays)
@@ -56,7 +134,7 @@ def _grad(arrays: list[Any], entries: Iterable[Entry]) -> Grad:
         return Grad("nonfinite", None)
     if norm:
         return Grad("finite", norm)
-    return Grad("masked" if any(map(_is_padding, entries)) else "zero", 0.0)
+    return Grad("masked" if padded else "zero", 0.0)
 
 
 def norm_of(arrays: list[Any]) -> float:
@@ -67,9 +145,3 @@ def norm_of(arrays: list[Any]) -> float:
         if largest == 0.0 or not np.isfinite(largest):
             return largest
         return largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
-
-
-def _is_padding(entry: Entry) -> bool:
-    """Whether the step lies beyond the length of every row."""
-    valid = entry.tags.get("valid")
-    return valid is not None and not np.any(valid)

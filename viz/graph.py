@@ -2,8 +2,13 @@
 
 A drawing is made in stages, each a file, each reading only what the one before it left:
 
-    extract.py   tape -> graph: what is folded into which node, what flows along which edge
+    hoisted.py   operations over all of time at once, taken apart by step
+    calls.py     the calls on a tape, each in its column
+    fold.py      what is folded into which box
+    boxes.py     the box of each group: its kind, its label, what it shows
+    extract.py   tape -> graph: the pieces put together
     gradients.py what flows back along the edges
+    cuts.py      what a `detach` keeps away
     sums.py      where the gradients of a shared weight meet
     shares.py    a weight's gradient, taken apart by step
     template.py  the ranks of one kind of column: it is laid out once and repeated for every step
@@ -12,6 +17,8 @@ A drawing is made in stages, each a file, each reading only what the one before 
     layout.py    graph -> places: the pieces put together
     route.py     places -> routes: every edge through channels that hold no box
     words.py     graph -> caption, alternative text, the strip for a terminal
+    notation.py  labels in the source document's notation, or in ASCII
+    tooltips.py  what a node says when it is pointed at
     pen.py       how DOT is written
     dot.py       all of it -> DOT text, with every position pinned
     bars.py      a weight's gradient by step, as bars below the columns
@@ -65,6 +72,8 @@ class Node:
         sums: the weight whose gradient's terms meet here.
         steps: of an elided run, the first and the last step that it hides.
         norms: the smallest and the largest gradient norm of a state there, None if there is none.
+        names: of all values inside.
+        tip: what it says when it is pointed at.
         width, height, x, y: the box, x and y being its centre; set by `layout`.
     """
 
@@ -85,6 +94,8 @@ class Node:
     sums: Node | None = None
     steps: tuple[int, int] | None = None
     norms: tuple[float, float] | None = None
+    names: tuple[str, ...] = ()
+    tip: str = ""
     width: float = 0.0
     height: float = 0.0
     x: float = 0.0
@@ -116,6 +127,12 @@ class Edge:
         grad: what flowed back along the edge; None where no backward pass has run at all.
         points: the forward arrow's route, a chain of cubic Bézier curves (3n + 1 points), set by `route`.
         twin: the route of the backward arrow beside it, from `target` to `source`.
+        values: what it carries forward: see `hoisted.py`.
+        delay: where all steps are one box: how many steps later the value is read; 0 within a step.
+        carries: with a delay, the name of the value.
+        norms: where all steps are one box: the smallest and the largest norm that flows back at a step.
+        number: from 1, where several edges join the same two nodes.
+        full: what would flow back if no `detach` cut it off, where that is something else.
     """
 
     source: Node
@@ -124,15 +141,30 @@ class Edge:
     grad: Grad | None = None
     points: list[Point] = field(default_factory=list)
     twin: list[Point] = field(default_factory=list)
+    values: set[Any] = field(default_factory=set)
+    delay: int = 0
+    carries: str = ""
+    norms: tuple[float, float] | None = None
+    number: int = 1
+    full: Grad | None = None
+
+    def id(self, backward: bool = False) -> str:
+        """Of the arrow, or of its twin: the same in DOT and SVG."""
+        a, b = (self.target.id, self.source.id) if backward else (self.source.id, self.target.id)
+        return f"{a}-{b}" + (f"~{self.number}" if self.number > 1 else "")
 
     @property
     def data(self) -> list[dict[str, Any]]:
         """As plain data, schema 1: the forward arrow and, after a backward pass, its twin."""
         a, b = self.source.id, self.target.id
         there: dict[str, Any] = {"from": a, "to": b, "kind": "cut" if self.cut else "forward", "grad": None}
+        if self.delay:
+            there |= {"delay": self.delay, "label": self.carries}
         arrows = [there | {"points": [list(p) for p in self.points]}]
         if self.grad is not None:
-            back = {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
+            back = there | {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
+            back |= {"norms": list(self.norms)} if self.norms else {}
+            back |= {"full": self.full.data} if self.full else {}
             arrows.append(back | {"points": [list(p) for p in self.twin]})
         return arrows
 
@@ -141,10 +173,11 @@ class Column(NamedTuple):
     """A column of the picture.
 
     Attributes:
-        role: "before" time, "init" (initial states), "step", "elided" (a run of steps), "after" time.
+        role: "before" time, "init" (initial states), "step", "elided" (a run of steps), "rolled" (all of them), "after" time,
+            "between" two parts.
         part: encoder or decoder, where the scopes say so: columns of their own, side by side.
         t: the step, if it is one.
-        hides: the steps of an elided run.
+        hides: the steps of an elided run, or of all that is rolled into one.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""How high everything stands within a column. Read me fourth, after `template.py`.
+"""How high everything stands within a column. Read me eighth, after `template.py`.
 
 First come the recurrences: the way of a state from step to step runs straight. Then every other box and lane takes the
 free height nearest to what it is connected with, and at last, the ports being known, moves to where its wires are
@@ -237,8 +237,22 @@ def _give_ports(template: Template, wires: Sequence[Wire]) -> None:
         for is_right in (True, False):
             ports: list[list[Wire]] = []
             for _, _, wire in sorted(sides[slot, is_right], key=lambda each: each[:2]):
-                if ports and wire.above and ports[-1][0].above:
+                if ports and wire.joins and ports[-1][0].joins:
                     ports[-1].append(wire)
                 else:
                     ports.append([wire])
             slot.right, slot.left = (ports, slot.left) if is_right else (slot.right, ports)
+        _align(slot)
+
+
+def _align(slot: Slot) -> None:
+    """Where a wire leads from a box to the same box of another step: let it leave as high as it arrives, if that fits."""
+    slot.shift = 0.0
+    for wire in (each for port in slot.right for each in port):
+        if wire.source is wire.target and wire.step is not None:
+            on_right = wire.sign > 0
+            slot.shift = slot.port(wire, leaving=not on_right) - slot.port(wire, leaving=on_right)
+            top = (len(slot.right) - 1) / 2 * PITCH
+            if top + abs(slot.shift) > slot.height / 2 - 2:
+                slot.shift = 0.0
+            return

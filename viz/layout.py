@@ -1,4 +1,4 @@
-"""Where everything stands. Read me sixth, after `channels.py`: I put the pieces together.
+"""Where everything stands. Read me tenth, after `channels.py`: I put the pieces together.
 
 Columns get their templates and edges their wires; ranks, heights and channels are laid out once for each template; then
 every node takes the place of its slot in its column.
@@ -132,7 +132,7 @@ def _templates(graph: Graph) -> list[Template]:
     within: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     keys = [(c.role, c.part) if c.role == "step" else i for i, c in enumerate(graph.columns)]
     for edge in graph.edges:
-        if edge.source.column is not None and edge.source.column == edge.target.column:
+        if edge.source.column is not None and edge.source.column == edge.target.column and not edge.delay:
             within[keys[edge.source.column]][edge.target.slot].add(edge.source.slot)
     circular = {key for key, reads in within.items() if _is_circular(reads)}
     templates = [shared.setdefault((key, i) if key in circular else key, Template()) for i, key in enumerate(keys)]
@@ -162,19 +162,19 @@ def _wires(graph: Graph, templates: Sequence[Template]) -> list[Wire]:
     shared: dict[Any, Wire] = {}
     wires = []
     for edge, shape in zip(graph.edges, shapes):
-        a, from_slot, b, to_slot, distance = shape
+        a, from_slot, b, to_slot, distance, loop = shape
         near = a is not None and b is not None and distance is not None and abs(distance) <= 1
-        step = distance if near and not fans[shape] else None
+        step = distance if near and not fans[shape] and not loop else None
         if shape not in shared:
-            sign = 1 if column_of(edge.target) > column_of(edge.source) or edge.target.sums else -1
+            sign = 1 if column_of(edge.target) > column_of(edge.source) or edge.target.sums or loop else -1
             source = None if a is None else a.slots[from_slot]
             target = None if b is None else b.slots[to_slot]
-            shared[shape] = Wire(a, b, source, target, sign, step)
+            shared[shape] = Wire(a, b, source, target, sign, step, bool(loop))
         wires.append(shared[shape])
     return wires
 
 
-Shape = tuple["Template | None", str, "Template | None", str, "int | None"]
+Shape = tuple["Template | None", str, "Template | None", str, "int | None", str]
 
 
 def _shape(edge: Edge, graph: Graph, templates: Sequence[Template]) -> Shape:
@@ -183,11 +183,14 @@ def _shape(edge: Edge, graph: Graph, templates: Sequence[Template]) -> Shape:
     a, b = (None if node.column is None else templates[node.column] for node in (source, target))
     distance: int | None = column_of(target) - column_of(source)
     far = abs(column_of(target) - column_of(source)) > 1
+    slot = source.slot
     if _is_initial(source, graph) and b is not None and source.slot in b.slots and not far:
         a = b
+        if source.kind != "sum" and f"{slot}.sum" in b.slots and target.slot != f"{slot}.sum":
+            slot = f"{slot}.sum"  # where the state's uses meet
     elif a is not b and far:
         distance = None if column_of(target) > column_of(source) else -2
-    return a, source.slot, b, target.slot, distance
+    return a, slot, b, target.slot, distance, f"{edge.delay} {edge.carries}" if edge.delay else ""
 
 
 def _is_initial(node: Node, graph: Graph) -> bool:
@@ -200,25 +203,33 @@ def _is_initial(node: Node, graph: Graph) -> bool:
 def _place_initial(graph: Graph, templates: Sequence[Template], wires: Sequence[Wire]) -> dict[Edge, Turn]:
     """Place initial states where the states that they stand for would be, one column earlier, and join them to these wires."""
     stands: dict[Node, Slot] = {}
+    offsets: dict[Node, tuple[float, float]] = {}  # of the lowest and the highest port, from the middle of that slot
     for edge, wire in zip(graph.edges, wires):
-        if _is_initial(edge.source, graph) and wire.source is not None and edge.source.column is not None:
+        column = edge.source.column
+        if _is_initial(edge.source, graph) and wire.source is not None and column is not None and wire.a is not templates[column]:
             stands.setdefault(edge.source, wire.source)
+            offset = wire.source.port(wire, leaving=True) - wire.source.y
+            low, high = offsets.get(edge.source, (offset, offset))
+            offsets[edge.source] = (min(low, offset), max(high, offset))
     for column, template in enumerate(templates):
         if graph.columns[column].role == "init":
             room = Room(template)
+            standing = {node.slot for node in stands if node.column == column}
+            for own in (each for each in template.slots.values() if each.name not in standing):
+                room.put(own, own.y)
             for node, slot in stands.items():
                 if node.column == column:
-                    own = template.slots[node.slot]
-                    own.height = slot.height
-                    room.put(own, slot.y)
+                    own, (low, high) = template.slots[node.slot], offsets[node]
+                    own.height = max(BOX, high - low + 14)
+                    room.put(own, slot.y + (low + high) / 2)
     starts = {}
     for edge, wire in zip(graph.edges, wires):
         if edge.source in stands and wire.source is not None and edge.source.column is not None and wire.step is not None:
             template = templates[edge.source.column]
             if template is wire.a:
                 continue
-            port = wire.source.port(wire)
-            start = template.slots[edge.source.slot].y + port - wire.source.y
+            port = wire.source.port(wire, leaving=True)
+            start = template.slots[edge.source.slot].y + port - wire.source.y - sum(offsets[edge.source]) / 2
             end = wire.tail.y if wire.tail is not None and has_tail(wire) else port
             starts[edge] = Turn(start, end) if wire.sign > 0 else Turn(end, start)
             if abs(start - end) > TINY:

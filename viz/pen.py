@@ -1,4 +1,4 @@
-"""How DOT is written: boxes and text at fixed places, safe labels, numbers, colours. Read me ninth, after `words.py`."""
+"""How DOT is written: boxes and text at fixed places, safe labels, numbers, colours. Read me thirteenth, after `words.py`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def statement(head: str, attributes: dict[str, str]) -> str:
 
 def number(x: float) -> str:
     """A coordinate: two decimals, no trailing zeros, no negative zero."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    return f"{round(x, 2) + 0.0:.12g}"
 
 
 def colour(norm: float, low: float, high: float) -> str:

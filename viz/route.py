@@ -1,4 +1,4 @@
-"""The way of every edge. Read me seventh, after `layout.py`.
+"""The way of every edge. Read me eleventh, after `layout.py`.
 
 A route is made of horizontals at the heights of ports, lanes and buses, and of verticals on the tracks of channels.
 No box stands in any of these, so no route crosses a box; the tests look all the same. The forward arrow keeps to the
@@ -20,17 +20,29 @@ ROUND = 0.5523  # how far a quarter circle's control points are from its ends, i
 
 
 def route(layout: Layout) -> None:
-    """Set the points of every edge and of its twin."""
+    """Set the points of every edge and of its twin: once for each wire, moved along for every other column."""
+    done: dict[tuple[Wire, float], tuple[Edge, float]] = {}
     for edge, (wire, bus) in zip(layout.graph.edges, layout.wires):
+        repeats = bus is None and edge not in layout.starts and wire.step is not None
+        left = layout.lefts[edge.source.column or 0]
+        key = (wire, edge.target.width - edge.source.width)  # boxes of one slot may differ in width
+        if repeats and key in done and done[key][0].source.width == edge.source.width:
+            first, from_left = done[key]
+            by = left - from_left
+            edge.points = [(round(x + by, 2), y) for x, y in first.points]
+            edge.twin = [(round(x + by, 2), y) for x, y in first.twin]
+            continue
         line = middle_line(layout, edge, wire, bus)
         edge.points = rounded(beside(line, APART))
         edge.twin = rounded(beside(line[::-1], APART))
+        if repeats:
+            done[key] = (edge, left)
 
 
 def middle_line(layout: Layout, edge: Edge, wire: Wire, bus: Bus | None) -> list[Point]:
     """The corners of an edge's route, from box to box."""
     a, b = edge.source, edge.target
-    y0 = wire.source.port(wire) if wire.source else a.y
+    y0 = wire.source.port(wire, leaving=True) if wire.source else a.y
     y1 = wire.target.port(wire) if wire.target else b.y
     start = layout.starts.get(edge)
     if start is not None and a.column is not None:  # an initial state, drawn into the wire of the state that it stands for

@@ -73,22 +73,25 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
     Raises:
         ValueError: no such weight.
     """
-    nodes = {calls.call_of[node.entries[0]]: node for node in graph.nodes if node.kind == "weight"}
+    nodes = {calls.call_of[node.entries[0], None]: node for node in graph.nodes if node.kind == "weight"}
     known = {name for node in nodes.values() for name in (node.id, node.label)}
     if unknown := [name for name in weights or () if name not in known]:
         raise ValueError(f"no weight {unknown[0]!r} in this drawing; there are {', '.join(sorted(known)) or 'none'}")
-    if not calls.tape.events:
+    if not calls.events:
         return []
     chosen = [call for call, node in nodes.items() if {node.id, node.label} & set(weights or ())]
     if weights is None:
         shared = [call for call in nodes if len({calls.place[reader] for _, reader in calls.used_by[call]}) > 1]
         chosen = sorted(shared, key=lambda call: _rank(calls, nodes[call], call))[:1]
     column_of = {(column.part, t): i for i, column in enumerate(graph.columns) for t in column.times}
+    for call in calls.order:  # an operation over all of time stands in the columns of what it belongs to
+        if calls.is_step(call) and (calls.place[call][1], calls.time[call]) in column_of:
+            column_of.setdefault((calls.tag(call), calls.time[call] or 0), column_of[calls.place[call][1], calls.time[call] or 0])
     outside = next((i for i, column in enumerate(graph.columns) if column.role in ("before", "after")), None)
     found = []
     for call in chosen:
         parts: dict[int | None, Array] = {}
-        for step, part in by_step(calls.tape, nodes[call].entries[0]).items():
+        for step, part in by_step(calls.tape, nodes[call].entries[0], calls.events).items():
             column = outside if step is None else column_of.get(step, outside)
             parts[column] = parts[column] + part if column in parts else part
         if parts:
@@ -98,7 +101,10 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
 
 def _rank(calls: Calls, node: Node, weight: int) -> tuple[bool, bool, float]:
     """What makes a weight worth looking at: multiplied with what another step left, a matrix, a large gradient."""
-    beside = [(calls.place[reader], calls.place[s]) for _, reader in calls.used_by[weight] for _, _, s in calls.reads[reader]]
+    readers = [reader for _, reader in calls.used_by[weight]]
+    cut_up = [reader for reader in readers if len(calls.reads[reader]) == 1]  # a weight that is split, or transposed, first
+    readers += [r for reader in cut_up for _, r in calls.used_by[reader]]
+    beside = [(calls.place[reader], calls.place[s]) for reader in readers for _, _, s in calls.reads[reader]]
     recurrent = any(here[0] == there[0] == "step" and here != there for here, there in beside)
     return not recurrent, len(node.shape) < 2, -(node.grad.norm or 0.0)
 
@@ -126,7 +132,7 @@ def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
     return Shares(weight, label, norm if np.isfinite(norm) else None, found[::-1])
 
 
-def by_step(tape: Tape, weight: int) -> dict[Step, Array]:
+def by_step(tape: Tape, weight: int, events: Sequence[Event] | None = None) -> dict[Step, Array]:
     """The terms of a weight's gradient that the backward passes on a tape brought, by step: they add up to `W.grad`.
 
     Operations outside of time pass on what reached them (a transpose before the first step), and an operation over all
@@ -135,14 +141,15 @@ def by_step(tape: Tape, weight: int) -> dict[Step, Array]:
     Args:
         tape: where the backward passes have been witnessed.
         weight: the index of a leaf.
+        events: the tape's, if they are at hand.
     """
     whole = tape.whole
     nodes = whole.nodes
     number = {node: i for i, node in enumerate(nodes)}
     timeless = _timeless(whole, weight)
     parts: dict[int, dict[Step, Any]] = {weight: {}}
-    for event in tape.events:
-        for edge in event._edges:
+    for event in tape.events if events is None else events:
+        for edge in event.edges:
             if number.get(edge[0]) in timeless:
                 held = parts.setdefault(number[edge[0]], {})
                 for step, term in _terms(event, edge, parts):
@@ -167,14 +174,14 @@ def _timeless(whole: Tape, weight: int) -> set[int]:
 
 def _terms(event: Event, edge: Any, parts: dict[int, dict[Step, Any]]) -> list[tuple[Step, Any]]:
     """What flows along an edge of an operation, by step."""
-    node, g = event._node, event.cotangent
+    node, g = event.node, event.cotangent
     part = str(node.scope.tags.get("part", ""))
     if node.scope.t is not None:
         given: dict[Step, Any] = {(part, node.scope.t): g}
     elif isinstance(g, tuple):
         given = _outputs(g, [parts.get(event.index + k, {}) for k in range(len(g))])
     elif node.time_axis is not None:
-        return [((part, t), term) for t, term in enumerate(split_by_time(node, g, edge, node.time_axis))]
+        return [((part, t), term) for t, term in enumerate(split_by_time(node, g, edge, node.time_axis), node.scope.steps_from)]
     else:
         given = parts.get(event.index) or {None: g}
     return [(step, term_of(node, list(each) if isinstance(each, tuple) else each, edge)) for step, each in given.items()]

@@ -1,29 +1,67 @@
 """Where gradients meet. Read me beside `extract.py`.
 
 A value that is used several times has for gradient the sum of what flows back from its uses. For a weight, which every
-step uses, that sum is back-propagation through time itself, so it is drawn: a node between the weight and its uses. On
-the way there it hands the weight to every step, and on the way back it adds up.
+step uses, that sum is back-propagation through time itself, so it is drawn at every level: a node between the weight and
+its uses. On the way there it hands the weight to every step, and on the way back it adds up.
+
+Any other value gets its sum where each operation has a box of its own, at the levels "op" and "gate": there h<t>, which
+the next step reads and the readout too, would else have two arrows end in it and none that shows their sum. A box that
+holds a whole cell shows several values at once; arrows to different values do not add up, so there is no sum to draw.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+from tinygrad_seq.viz.calls import Calls
+from tinygrad_seq.viz.gradients import Gradients
 from tinygrad_seq.viz.graph import Edge, Graph, Node
+from tinygrad_seq.viz.hoisted import Value
 
 
-def draw_sums(graph: Graph) -> None:
-    """Put a sum between every weight and its uses, where there are several and gradients flow back from them."""
-    uses: dict[Node, list[Edge]] = {}
+def draw_sums(calls: Calls, graph: Graph) -> None:
+    """Put a sum between a value and its uses, where gradients flow back from several of them."""
+    leaving: dict[Node, list[Edge]] = defaultdict(list)
     for edge in graph.edges:
-        if edge.source.kind == "weight" and edge.grad is not None:
-            uses.setdefault(edge.source, []).append(edge)
-    for weight, edges in uses.items():
-        if len(edges) < 2:
-            continue
-        meeting = Node(
-            id=f"{weight.id}.sum", kind="sum", label="Σ", t=None, column=weight.column, slot=f"{weight.slot}.sum",
-            shape=weight.shape, entries=weight.entries, source=None, grad=weight.grad, sums=weight,
-        )  # fmt: skip
-        for edge in edges:
-            edge.source = meeting
-        graph.nodes.insert(graph.nodes.index(weight) + 1, meeting)
-        graph.edges.append(Edge(weight, meeting, grad=weight.grad))
+        if edge.grad is not None:
+            leaving[edge.source].append(edge)
+    grad_of = Gradients(calls)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.kind == "weight":
+            if len(leaving[node]) > 1:
+                nodes.append(_meeting(graph, node, leaving[node], f"{node.id}.sum"))
+                nodes[-1].sums = node
+        elif graph.level in ("op", "gate"):
+            several = len({value for edge in leaving[node] for value in edge.values}) > 1
+            for value, edges in _uses(leaving[node]).items():
+                number = f"{value[0] - node.entries[0] + 1}" if several else ""
+                meeting = _meeting(graph, node, edges, f"{node.id}.sum{number}")
+                meeting.slot += number
+                meeting.entries = [value[0]]
+                meeting.grad = graph.edges[-1].grad = grad_of.values([value])
+                nodes.append(meeting)
+    graph.nodes = nodes
+
+
+def _uses(edges: list[Edge]) -> dict[Value, list[Edge]]:
+    """The edges from whose ends a value gets its gradient, of values that have several."""
+    uses: dict[Value, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        if len(edge.values) == 1 and edge.grad is not None and edge.grad.status != "none":
+            uses[next(iter(edge.values))].append(edge)
+    return {value: users for value, users in uses.items() if len(users) > 1}
+
+
+def _meeting(graph: Graph, node: Node, edges: list[Edge], name: str) -> Node:
+    """The node between a value and its uses; the arrow to it is the graph's last."""
+    meeting = Node(
+        id=name, kind="sum", label="Σ", t=node.t, column=node.column, slot=f"{node.slot}.sum", shape=node.shape,
+        entries=node.entries, source=node.source, grad=node.grad, reverse=node.reverse,
+        tip=f"the sum of what flows back to {node.label} from {len(edges)} uses",
+    )  # fmt: skip
+    for edge in edges:
+        edge.source = meeting
+    graph.edges.append(Edge(node, meeting, grad=node.grad, values=set(edges[0].values)))
+    return meeting

@@ -1,4 +1,4 @@
-"""What the columns of a kind have in common, and in which rank everything stands. Read me third, after `extract.py`.
+"""What the columns of a kind have in common, and in which rank everything stands. Read me seventh, after `extract.py`.
 
 Time is a coordinate: a column for each step. All columns of one kind share one `Template`, which is laid out once and
 repeated, so the work grows with the number of steps and no faster, and the same slot stands at the same place in
@@ -41,14 +41,15 @@ class Slot:
     y: float = 0.0
     left: list[list[Wire]] = field(default_factory=list)  # the wires at each of its ports, from the top
     right: list[list[Wire]] = field(default_factory=list)
+    shift: float = 0.0  # how much higher the ports on the right stand: so that a wire to the next step's box is straight
     bus: dict[int, Turn] = field(default_factory=dict)  # the turn to the buses above, which all wires to them share
 
-    def port(self, wire: Wire) -> float:
-        """The height at which a wire leaves or enters."""
-        for side in (self.left, self.right):
+    def port(self, wire: Wire, leaving: bool = False) -> float:
+        """The height at which a wire enters; or leaves, where it does both."""
+        for side in (self.right, self.left) if leaving == (wire.sign > 0) else (self.left, self.right):
             for n, wires in enumerate(side):
                 if wire in wires:
-                    return self.y + ((len(side) - 1) / 2 - n) * PITCH
+                    return self.y + ((len(side) - 1) / 2 - n) * PITCH + (self.shift if side is self.right else 0.0)
         return self.y
 
 
@@ -80,6 +81,7 @@ class Wire:
     target: Slot | None
     sign: int
     step: int | None  # how many columns it goes on: 0, 1 or -1; None along a bus
+    loop: bool = False  # from one step of a box for all steps to a later one: along a bus of its own
     tail: Lane | None = None
     head: Lane | None = None
     turns: dict[str, Turn] = field(default_factory=dict)
@@ -88,6 +90,11 @@ class Wire:
     def above(self) -> bool:
         """Whether it runs along a bus above all boxes, and not along a weight's below."""
         return self.step is None and self.a is not None and self.b is not None
+
+    @property
+    def joins(self) -> bool:
+        """Whether it shares its way to the bus with all others above."""
+        return self.above and not self.loop
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What the numbers say, in words. Read me eighth, after `route.py`."""
+"""What the numbers say, in words. Read me twelfth, after `route.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from tinygrad_seq.viz.graph import Edge, Graph, Node
+from tinygrad_seq.viz.graph import Edge, Grad, Graph, Node
 
 BAR = 32  # characters
 
@@ -18,7 +18,20 @@ def caption(graph: Graph) -> str:
     time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
     said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
     said = said[0].upper() + said[1:]
-    return " ".join([said, *[_flow(state) for state in _states(graph) if len(state.norms) > 1]][:4])
+    return " ".join([said, *[_flow(state) for state in _states(graph) if len(state.norms) > 1][:3], *_cuts(graph)])
+
+
+def _cuts(graph: Graph) -> list[str]:
+    """Where the gradient is stopped on purpose, and how much that keeps away."""
+    cuts = [edge for edge in graph.edges if edge.cut]
+    if not cuts:
+        return []
+    where = "at a cut" if len(cuts) == 1 else f"at {len(cuts)} cuts"
+    norms = sorted(edge.full.norm for edge in cuts if edge.full is not None and edge.full.norm)
+    if not norms:
+        return [f"The gradient stops {where}."]
+    carried = f"{norms[0]:.2g}" if len(norms) == 1 else f"{norms[0]:.2g} to {norms[-1]:.2g}"
+    return [f"The gradient stops {where}; full back-propagation through time would carry {carried} further."]
 
 
 def alternative(graph: Graph) -> str:
@@ -61,7 +74,11 @@ def strip(graph: Graph) -> str:
 
 def said(node: Node | Edge) -> str:
     """A gradient in words: its norm, or why there is none."""
-    grad = node.grad
+    return said_grad(node.grad)
+
+
+def said_grad(grad: Grad | None) -> str:
+    """The same of a gradient by itself."""
     if grad is None or grad.status == "none":
         return "no gradient"
     words = {"zero": "exactly 0", "nonfinite": "not finite", "masked": "0, beyond the row's length"}
@@ -110,10 +127,10 @@ def _states(graph: Graph) -> list[_State]:
     """The states in order of their slots. Where two have the same name, the slot is said too."""
     found: dict[str, _State] = {}
     for node in graph.nodes:
-        if node.t is not None and node.carries:
+        if node.carries and (node.t is not None or node.steps is not None):
             name = _plain(re.sub(r"<\w+>", "", node.label))
             state = found.setdefault(node.slot, _State(name, node.reverse, {}))
-            if node.grad.norm:
+            if node.grad.norm and node.t is not None:
                 state.norms[node.t] = node.grad.norm
     for slot, norms in graph.hidden.items():
         if slot in found:

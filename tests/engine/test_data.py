@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_seq as tg
-from tinygrad_seq.data import Vocabulary, batches, buckets, pad, valid
+from tinygrad_seq.data import Minibatches, Vocabulary, batches, buckets, pad, valid
 
 # ---- vocabularies ---------------------------------------------------------------------------------------------------
 
@@ -192,3 +192,49 @@ def test_buckets_are_shuffled_by_the_engines_generator():
     assert [lengths[g[0]] for g in first] != sorted(lengths[g[0]] for g in first)
     with pytest.raises(ValueError, match="batch_size"):
         buckets(lengths, 0)
+
+
+# ---- epochs of minibatches --------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 9), st.integers(0, 99))
+def test_an_epoch_has_each_sequence_once_whatever_the_lengths(lengths, batch_size, seed):
+    for told in (lengths, len(lengths)):
+        epochs = Minibatches(lambda some: some.tolist(), told, batch_size, np.random.default_rng(seed))
+        for _ in range(2):
+            found = list(epochs)
+            assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
+            assert all(0 < len(batch) <= batch_size for batch in found)
+            assert len(found) == len(epochs)
+
+
+def test_with_lengths_similar_ones_come_together_and_without_any():
+    lengths = np.arange(40) // 4
+    spread = lambda some: int(np.ptp(lengths[some]))
+    assert list(Minibatches(spread, lengths, 4)) == [0] * 10
+    assert max(Minibatches(spread, len(lengths), 4)) > 2
+
+
+def test_every_epoch_is_another_one_and_a_seed_repeats_them():
+    epochs = Minibatches(lambda some: some.tolist(), 12, 5)
+    tg.manual_seed(0)
+    first, second = list(epochs), list(epochs)
+    tg.manual_seed(0)
+    assert [list(epochs), list(epochs)] == [first, second]
+    assert first != second
+
+
+def test_batches_are_made_when_they_are_needed():
+    made = []
+    epoch = iter(Minibatches(made.append, 6, 2))
+    assert made == []
+    next(epoch)
+    assert len(made) == 1
+
+
+def test_what_gives_no_epochs_is_refused():
+    for lengths, batch_size in ((3, 0), ([[1]], 1)):
+        with pytest.raises(ValueError, match="lengths of shape"):
+            Minibatches(list, lengths, batch_size)
+    with pytest.raises(TypeError, match="lengths are integers, not float64"):
+        Minibatches(list, 3.0, 1)

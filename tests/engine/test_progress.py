@@ -116,3 +116,32 @@ def test_lines_without_a_length_tell_the_first_and_the_last():
 def test_a_line_shows_the_figures_of_the_item_that_it_counts():
     lines = lines_of([2.5, 1.25], lambda item: {"loss": item})
     assert lines == ["work: 1/2  loss 2.500", "work: 2/2  loss 1.250"]
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_loop_that_is_not_over_items_advances_by_hand():
+    file = io.StringIO()
+    with tg.progress((), "by hand", total=5, file=file) as bar:
+        for n in range(5):
+            bar.note(n=n)
+            bar.advance()
+    assert "5/5" in file.getvalue() and "n 4" in file.getvalue()
+    assert bar.done == 5
+
+
+@pytest.mark.usefixtures("either_way")
+def test_what_was_done_before_counts():
+    file = io.StringIO()
+    with tg.progress((), "resumed", total=20, file=file, done=17) as bar:
+        bar.advance()
+        bar.advance()
+    assert "19/20" in file.getvalue() and " 1/20" not in file.getvalue()
+
+
+@pytest.mark.usefixtures("without_tqdm")
+def test_a_loop_that_breaks_off_leaves_its_last_line():
+    file = io.StringIO()
+    for step in tg.progress(range(100), "work", file=file):
+        if step == 55:
+            break
+    assert re.sub(r", \d+ s", "", file.getvalue()).splitlines()[-1] == "work: 55/100"

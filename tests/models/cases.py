@@ -65,15 +65,11 @@ class Case(NamedTuple):
 
 
 def grid() -> Iterator[Case]:
-    """Every combination, with the lengths in turn."""
-    for i, (kind, layers, both, bias, batch_first) in enumerate(
-        product(KINDS, (1, 2), (False, True), (True, False), (False, True))
-    ):
-        lengths = LENGTHS[i % len(LENGTHS)]
+    """Every combination."""
+    choices = product(KINDS, (1, 2), (False, True), (True, False), (False, True), LENGTHS)
+    for kind, layers, both, bias, batch_first, lengths in choices:
         case = Case(kind, layers, both, bias, batch_first, lengths=lengths)
         yield case
-        if lengths is not None:
-            yield case._replace(lengths=None)
         if kind == "RNN":
             yield case._replace(nonlinearity="relu")
         if kind == "LSTM":
@@ -91,6 +87,7 @@ def few() -> list[Case]:
             Case(kind, num_layers=2, bidirectional=True, lengths=(1, 4, 2), **extra),
             Case(kind, bidirectional=True, bias=False, batch_first=True, lengths=(0, 4, 2)),
             Case(kind, num_layers=2, batch_first=True, lengths=(4, 4, 4)),
+            Case(kind, num_layers=2, bidirectional=True, lengths=(1, 1, 1), **extra),
         ]
     return found
 

@@ -1,4 +1,7 @@
-"""Layers: unrolling, lengths, directions, dropout, what the tape says of them, and what they refuse."""
+"""Layers: unrolling, directions, dropout, and what the tape says of them.
+
+Lengths are in `test_lengths.py`, users' cells in `test_own_cell.py`, bad input in `test_layers_refuse.py`.
+"""
 
 import gc
 from copy import deepcopy
@@ -21,70 +24,7 @@ from tinygrad_seq.models import (
 )
 from tinygrad_seq.models.cells import parts_of
 
-from .test_cells import CELLS, B, H, I, make
-
-T = 5
-
-
-class LeakyCell(tg.Module):
-    """A user's own: no base class of ours, a gate that nobody foresaw, and nothing but its equations."""
-
-    def __init__(self, I, H):
-        self.hidden_size = H
-        self.W, self.V = (tg.Parameter(tg.init.xavier_uniform((I, H))) for _ in range(2))
-        self.U = tg.Parameter(tg.init.orthogonal((H, H)))
-
-    def forward(self, x, h):
-        with tg.scope("leak"):
-            leak = tg.sigmoid(x @ self.V)
-        return leak * h + (1 - leak) * np.tanh(x @ self.W + h @ self.U)
-
-
-class CountingCell(tg.Module):
-    """Another: two arrays of different lengths for a state, an output that is neither, no parameters."""
-
-    def initial_state(self, batch, dtype):
-        return np.zeros((batch, 1), dtype), np.ones((batch, I), dtype)
-
-    def step(self, x, state):
-        count, product = state
-        return x + count, (count + 1, product * x)
-
-
-LAYERS = {
-    **{f"Recurrent, {kind}": lambda kind=kind: Recurrent(make(kind)) for kind in CELLS},
-    **{f"Bidirectional, {kind}": lambda kind=kind: Bidirectional(make(kind)) for kind in ("rnn", "gru", "lstm")},
-    "Recurrent, reverse": lambda: Recurrent(make("gru"), reverse=True),
-    "Recurrent, user's": lambda: Recurrent(LeakyCell(I, H)),
-    "Bidirectional, user's": lambda: Bidirectional(LeakyCell(I, H)),
-    "RNN": lambda: RNN(I, H, num_layers=2, bidirectional=True),
-    "RNN batch first": lambda: RNN(I, H, batch_first=True),
-    "GRU": lambda: GRU(I, H, num_layers=2, bidirectional=True),
-    "GRU reset after": lambda: GRU(I, H, reset_after=True),
-    "LSTM": lambda: LSTM(I, H, num_layers=2, bidirectional=True),
-    "LSTM projected": lambda: LSTM(I, H, num_layers=2, proj_size=2),
-}
-every_layer = pytest.mark.parametrize("kind", LAYERS)
-
-
-def built(kind):
-    tg.manual_seed(0)
-    return LAYERS[kind]().to(np.float64)
-
-
-def weighted(values):
-    """A sum in which every entry counts differently."""
-    return sum(((part * np.cos(np.arange(part.size) * 1.7).reshape(part.shape)).sum() for part in values), start=0.0)
-
-
-def gradients(layer):
-    return {name: parameter.grad.data for name, parameter in layer.named_parameters() if parameter.grad is not None}
-
-
-def inputs(layer, batch=B, seed=0):
-    x = np.random.default_rng(seed).normal(size=(T, batch, I))
-    return np.swapaxes(x, 0, 1) if layer.batch_first else x
-
+from .kinds import CELLS, LAYERS, B, H, I, LeakyCell, T, built, every_layer, inputs, make
 
 # ---- the loop -------------------------------------------------------------------------------------------------------------
 
@@ -155,100 +95,6 @@ def test_dropping_the_loss_frees_the_graph_at_once():
         gc.enable()
 
 
-# ---- lengths --------------------------------------------------------------------------------------------------------------
-
-SOME_LENGTHS = [(T, 0, 2, 1), (1, 1, 1, 1), (T, T, T, T), (3, 4, 0, 0)]
-
-
-@pytest.mark.parametrize("lengths", SOME_LENGTHS, ids=str)
-@every_layer
-def test_a_row_is_what_it_would_be_alone(kind, lengths):
-    """Padded with NaN and beside longer rows, or alone and unpadded: the same outputs, states and gradients."""
-    layer = built(kind)
-    batch_axis, time_axis = (0, 1) if layer.batch_first else (1, 0)
-    x = inputs(layer, batch=4)
-    beyond = np.arange(T)[:, None] >= np.array(lengths)
-    padded = tg.tensor(np.where((beyond.T if layer.batch_first else beyond)[:, :, None], np.nan, x), requires_grad=True)
-    outputs, state = layer(padded, lengths=lengths)
-    weighted([outputs, *parts_of(state)]).backward()
-    together = gradients(layer)
-
-    assert not outputs.data[beyond.T if layer.batch_first else beyond].any()
-    assert not padded.grad.data[beyond.T if layer.batch_first else beyond].any()
-    layer.zero_grad()
-    factors = [np.cos(np.arange(part.size) * 1.7).reshape(part.shape) for part in (outputs, *parts_of(state))]
-    for b, n in enumerate(lengths):
-        last = [part.data[:, b] for part in parts_of(state)]
-        if n == 0:
-            assert not any(part.any() for part in last)
-            continue
-        alone = tg.tensor(np.take(np.take(x, [b], batch_axis), range(n), time_axis), requires_grad=True)
-        y, final = layer(alone)
-        np.testing.assert_allclose(
-            y.data, np.take(np.take(outputs.data, [b], batch_axis), range(n), time_axis), rtol=0, atol=1e-12
-        )
-        for a, part in zip(parts_of(final), last):
-            np.testing.assert_allclose(a.data[:, 0], part, rtol=0, atol=1e-12)
-        weights = [np.take(np.take(factors[0], [b], batch_axis), range(n), time_axis), *(f[:, b : b + 1] for f in factors[1:])]
-        sum((part * w).sum() for part, w in zip((y, *parts_of(final)), weights)).backward()
-        np.testing.assert_allclose(
-            alone.grad.data, np.take(np.take(padded.grad.data, [b], batch_axis), range(n), time_axis), rtol=0, atol=1e-12
-        )
-    for name, expected in gradients(layer).items():
-        np.testing.assert_allclose(together[name], expected, rtol=0, atol=1e-11, err_msg=name)
-
-
-@every_layer
-def test_a_row_without_steps_keeps_its_initial_state(kind):
-    layer = built(kind)
-    x = np.full_like(inputs(layer), np.nan)
-    shapes = [part.shape for part in parts_of(layer(inputs(layer))[1])]
-    rng = np.random.default_rng(2)
-    initial = [tg.tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
-    outputs, state = layer(x, tuple(initial) if len(initial) > 1 else initial[0], lengths=[0] * B)
-    assert not outputs.data.any()
-    weighted(parts_of(state)).backward()
-    for part, given in zip(parts_of(state), initial):
-        np.testing.assert_array_equal(part.data, given.data)
-        np.testing.assert_array_equal(given.grad.data, np.cos(np.arange(part.size) * 1.7).reshape(part.shape))
-    assert not any(g.any() for g in gradients(layer).values())
-
-
-@every_layer
-def test_derivatives_with_lengths(kind):
-    layer = built(kind)
-    x = np.take(inputs(layer), range(3), 1 if layer.batch_first else 0)
-    tg.check_grads(lambda x: layer(x, lengths=[3, 1])[0], x, order=2)
-
-
-# ---- gradients taken apart ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("lengths", [None, (3, T)], ids=str)
-@every_layer
-def test_the_parts_of_a_weights_gradient_add_up(kind, lengths):
-    layer = built(kind)
-    outputs, state = layer(inputs(layer), lengths=lengths)
-    loss = weighted([outputs, *parts_of(state)])
-    parts = {name: tg.bptt.weight_gradients(loss, parameter) for name, parameter in layer.named_parameters()}
-    loss.backward()
-    for name, parameter in layer.named_parameters():
-        assert set(parts[name]) == set(range(T)), name
-        np.testing.assert_allclose(sum(parts[name].values()), parameter.grad.data, rtol=0, atol=1e-11, err_msg=name)
-
-
-def test_what_flows_through_a_step_is_that_steps():
-    """The hoisted product's part at t is x<t>^T times what reached its row t."""
-    layer, x = RNN(I, H).to(np.float64), np.random.default_rng(3).normal(size=(T, B, I))
-    outputs, _, (history,) = layer(x, return_all=True)
-    loss = weighted([outputs])
-    parts = tg.bptt.weight_gradients(loss, layer.cells[0].W_x)
-    states = tg.bptt.state_gradients(loss, history["h"])
-    for t in range(T):
-        expected = x[t].T @ (states[t] * (1 - history["h"][t].data ** 2))
-        np.testing.assert_allclose(parts[t], expected, rtol=0, atol=1e-13)
-
-
 # ---- what the tape says ---------------------------------------------------------------------------------------------------
 
 
@@ -275,17 +121,6 @@ def test_states_are_named_by_their_step():
     assert len(tape.find("h<2>")) == 2
 
 
-def test_a_users_gate_is_found_by_its_name():
-    cell, x = LeakyCell(I, H).to(np.float64), np.random.default_rng(4).normal(size=(T, B, I))
-    with tg.record() as tape:
-        outputs, _ = Recurrent(cell)(x, lengths=[T, 2])
-    outputs.sum().backward()
-    entry = tape.find("leak", t=1)[-1]
-    np.testing.assert_allclose(entry.value, 1 / (1 + np.exp(-x[1] @ cell.V.data)), rtol=1e-12)
-    assert entry.scope == "leaky/leak"
-    assert entry.grad.shape == (B, H)
-
-
 def test_all_states_and_gates_can_be_had():
     layer, x = LSTM(I, H, num_layers=2, bidirectional=True), np.random.default_rng(5).normal(size=(T, B, I))
     outputs, (h, c), history = layer(x, return_all=True)
@@ -297,42 +132,6 @@ def test_all_states_and_gates_can_be_had():
     np.testing.assert_array_equal(c.data[0], history[0]["c"][T - 1].data)
     u, k, f = (history[0][name][2].data for name in ("u", "candidate", "f"))
     np.testing.assert_allclose(history[0]["c"][2].data, u * k + f * history[0]["c"][1].data, rtol=1e-6)
-
-
-# ---- a user's own cell ----------------------------------------------------------------------------------------------------
-
-
-def test_a_users_cell_is_run_as_it_stands():
-    cell, x = LeakyCell(I, H), np.random.default_rng(6).normal(size=(T, B, I))
-    outputs, state = Recurrent(cell)(x)
-    h = np.zeros((B, H))
-    for t in range(T):
-        h = cell(x[t], h)
-        np.testing.assert_allclose(outputs.data[t], h.data, rtol=1e-12)
-    assert state.shape == (1, B, H)
-
-
-def test_a_users_state_may_be_anything():
-    x = np.random.default_rng(7).normal(size=(T, B, I))
-    outputs, (count, product) = Recurrent(CountingCell())(x, lengths=[T, 2])
-    np.testing.assert_array_equal(outputs.data[:, 0], x[:, 0] + np.arange(T)[:, None])
-    np.testing.assert_array_equal(count.data, [[[T], [2]]])
-    np.testing.assert_allclose(product.data[0, 1], x[:2, 1].prod(axis=0), rtol=1e-12)
-
-
-def test_a_cell_that_asks_too_much_is_refused():
-    class Growing(tg.Module):
-        hidden_size = H
-
-        def step(self, x, h):
-            return tg.concatenate([h, h], axis=1)
-
-    with pytest.raises(tg.ShapeError, match=r"Growing made a state of shape \(2, 8\) out of one of shape \(2, 4\)"):
-        Recurrent(Growing())(np.ones((T, B, I)))
-    with pytest.raises(TypeError, match="needs a hidden_size, or initial_state"):
-        Recurrent(tg.Module())(np.ones((T, B, I)))
-    with pytest.raises(TypeError, match="`seen`"):
-        Recurrent(LeakyCell(I, H), state_dropout=0.5)
 
 
 # ---- two directions -------------------------------------------------------------------------------------------------------
@@ -416,50 +215,6 @@ def test_a_state_mask_stays_for_the_sequence():
     masks = [tape.whole[entry.inputs[1]].value for entry in products]
     assert all(mask is masks[0] or (mask == masks[0]).all() for mask in masks)
     assert set(np.unique(masks[0])) == {0.0, 2.0}
-
-
-# ---- what is refused ------------------------------------------------------------------------------------------------------
-
-WRONG = {
-    "features": (dict(x=np.ones((T, B, I + 1))), r"takes 3 features, got x of shape \(5, 2, 4\)"),
-    "axes": (dict(x=np.ones((T, I))), r"takes x of shape \(T, B, I\), got \(5, 3\)"),
-    "empty batch": (dict(x=np.ones((T, 0, I))), "needs a step and a row at least"),
-    "no steps": (dict(x=np.ones((0, B, I))), "needs a step and a row at least"),
-    "long lengths": (dict(lengths=[T + 1, 1]), r"lengths are from 0 to 5, the number of steps, got \[6, 1\]"),
-    "negative lengths": (dict(lengths=[-1, 1]), "lengths are from 0 to 5"),
-    "few lengths": (dict(lengths=[1]), r"one entry for each of 2 rows, got shape \(1,\)"),
-    "state of another batch": (dict(state=np.zeros((2, B + 1, H))), r"takes a state of shape \(2, 2, 4\), got shape \(2, 3, 4\)"),
-    "state of a cell": (dict(state=np.zeros((B, H))), r"takes a state of shape \(2, 2, 4\), got shape \(2, 4\)"),
-    "pair of states": (dict(state=(np.zeros((2, B, H)), np.zeros((2, B, H)))), "takes a state of shape"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_what_does_not_fit_is_refused_and_changes_nothing(wrong):
-    given, message = WRONG[wrong]
-    layer = GRU(I, H, num_layers=2, dropout=0.5, input_dropout=0.5)
-    before, draws = layer.state_dict(), tg.random.get_state()
-    with tg.record() as tape, pytest.raises(tg.ShapeError, match=message):
-        layer(**({"x": np.ones((T, B, I))} | given))
-    assert len(tape) == 0
-    assert tg.random.get_state() == draws
-    assert all((layer.state_dict()[name] == array).all() for name, array in before.items())
-
-
-def test_lengths_are_integers():
-    with pytest.raises(TypeError, match="lengths are integers, not float64"):
-        RNN(I, H)(np.ones((T, B, I)), lengths=np.array([1.0, 2.0]))
-
-
-def test_a_layer_that_cannot_be_is_refused():
-    for wrong in (
-        lambda: RNN(I, H, num_layers=0),
-        lambda: LSTM(I, H, dropout=1.5),
-        lambda: GRU(0, H),
-        lambda: RNN(I, H, nonlinearity="x"),
-    ):
-        with pytest.raises(ValueError, match=r"at least 1|probability|is one of"):
-            wrong()
 
 
 # ---- small things ---------------------------------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ def test_auto_takes_the_deepest_level_that_fits():
 
 def test_bad_arguments():
     tape, _ = runs.elman(1)
-    with pytest.raises(ValueError, match="none of cell, gate, op, auto"):
+    with pytest.raises(ValueError, match="none of rolled, cell, gate, op, auto"):
         viz.draw(tape, level="layer")
     with pytest.raises(ValueError, match="the tape is empty"):
         viz.draw(tape[0:0])

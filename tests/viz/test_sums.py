@@ -7,7 +7,7 @@ import tinygrad_seq as tg
 from tinygrad_seq import viz
 from tinygrad_seq.viz import shares
 
-from . import runs
+from . import modelled, runs
 
 
 def parts_of(tape, W):
@@ -104,6 +104,19 @@ def test_the_recurrent_weight_is_chosen_by_default():
         viz.draw(tape, weights=["W"])
 
 
+def test_a_weight_that_is_split_first_is_recurrent_too():
+    tape, _ = modelled.recorded("GRU", T=3)  # W_h is cut into the gates' parts at every step
+    for level in ("op", "cell"):
+        assert [strip["weight"] for strip in viz.draw(tape, level=level).data["shares"]] == ["W_h"]
+
+
+def test_shares_of_a_readout_over_all_of_time_stand_under_the_decoders_steps():
+    tape, _ = modelled.topology("encoder-decoder", 3)
+    (strip,) = viz.draw(tape, level="cell", weights=["embedding.W"]).data["shares"]
+    assert [step["t"] for step in strip["steps"]] == [0, 1, 2]
+    assert sum(step["share"] for step in strip["steps"]) == pytest.approx(strip["norm"], rel=1e-5)
+
+
 def test_shares_by_hand():
     """Terms (3, 0) and (-1, 4): their sum (2, 4) has norm sqrt(20); shares 6 / sqrt(20) and 14 / sqrt(20)."""
     strip = shares.shares("W", "W", {0: np.array([3.0, 0.0]), 1: np.array([-1.0, 4.0])})
@@ -145,3 +158,75 @@ def test_the_numbers_stand_under_their_columns():
         assert f'id="share.W_h.{n}.number"' in svg
         assert (f"{step['share']:.2g}" if step["share"] else "0") in svg
     assert f"{drawing.data['shares'][0]['norm']:.2g}" in svg
+
+
+# ---- any value that is used several times ---------------------------------------------------------------------------
+
+
+def meetings(data):
+    return {node["id"]: node for node in data["nodes"] if node["kind"] == "sum" and node["t"] is not None}
+
+
+@pytest.mark.parametrize("level", ["op", "gate"])
+@pytest.mark.parametrize("name", runs.ALL)
+def test_gradients_of_a_value_meet_in_a_sum(name, level):
+    """Each arrow into a sum is a term, looked up in the events here; together they are the value's gradient."""
+    tape, loss = runs.ALL[name](T=3)
+    loss.backward()
+    data = viz.draw(tape, level=level).data
+    nodes = {node["id"]: node for node in data["nodes"]}
+    for meeting in meetings(data).values():
+        (trunk,) = [e for e in data["edges"] if e["kind"] == "backward" and e["from"] == meeting["id"]]
+        arrows = [e for e in data["edges"] if e["kind"] == "backward" and e["to"] == meeting["id"]]
+        assert len(arrows) > 1
+        (i,) = [i for i in meeting["entries"] if tape[i].op not in ("leaf", "constant")] or meeting["entries"]
+        assert trunk["grad"]["norm"] == meeting["grad"]["norm"] == pytest.approx(np.linalg.norm(tape[i].grad), rel=1e-6)
+        for arrow in arrows:
+            users = set(nodes[arrow["from"]]["entries"])
+            terms = [g for event in tape.events if event.index in users for j, g in event.terms if j == i]
+            assert arrow["grad"]["norm"] == pytest.approx(np.linalg.norm(sum(terms)), rel=1e-6)
+
+
+def test_a_state_read_by_the_next_step_and_by_the_loss():
+    tape, loss = runs.elman(3)
+    loss.backward()
+    data = viz.draw(tape, level="op").data
+    assert set(meetings(data)) == {"t0.rnn.tanh.sum", "t1.rnn.tanh.sum"}  # h<2> has one reader
+    into = {edge["from"] for edge in data["edges"] if edge["kind"] == "backward" and edge["to"] == "t0.rnn.tanh.sum"}
+    assert into == {"t1.rnn.matmul.2", "t0.loss.matmul"}
+
+
+def test_four_gates_that_read_h_by_themselves():
+    """A user's LSTM with a product for every gate: h's four terms meet."""
+    W = [runs.weight(name, 3, 3) for name in "fuco"]
+    h = tg.tensor(np.ones((2, 3)), name="h<init>", requires_grad=True)
+    with tg.record() as tape:
+        for t in range(2):
+            with tg.scope("cell", t=t):
+                gates = [np.tanh(h @ each) for each in W]
+                h = gates[0] * gates[1] + gates[2] * gates[3]
+                h.name = f"h<{t}>"
+        loss = h.sum()
+    loss.backward()
+    data = viz.draw(tape, level="op").data
+    into = [edge["from"] for edge in data["edges"] if edge["kind"] == "backward" and edge["to"] == "t0.cell.add.sum"]
+    assert sorted(into) == ["t1.cell.matmul", "t1.cell.matmul.2", "t1.cell.matmul.3", "t1.cell.matmul.4"]
+    assert "init.cell.add.sum" in {node["id"] for node in data["nodes"]}  # the initial state, being learned, has one too
+
+
+def test_different_outputs_of_one_call_do_not_add_up():
+    x = tg.tensor(np.ones((2, 4)), requires_grad=True, name="x")
+    with tg.record() as tape:
+        a, b = np.split(x, 2, axis=1)
+        loss = (np.tanh(a) * np.exp(b) * np.sin(b)).sum()
+    loss.backward()
+    data = viz.draw(tape, level="op").data
+    (meeting,) = [node for node in data["nodes"] if node["kind"] == "sum"]
+    assert meeting["entries"] == [next(entry.index for entry in tape if entry.op == "split") + 1]  # b alone has two uses
+
+
+def test_a_cell_as_one_box_has_no_sums_but_those_of_weights():
+    tape, loss = runs.elman(3)
+    loss.backward()
+    for level in ("cell", "rolled"):
+        assert not meetings(viz.draw(tape, level=level).data)

@@ -14,16 +14,14 @@ both are the gradient of the sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.interop.links import Array, Gates, Link, given_out, in_one_row, in_two_rows, load
 from tinygrad_seq.models import GRU, LSTM, RNN, Embedding, GRUCell, LayerNorm, Linear, LSTMCell, RNNCell
-from tinygrad_seq.tensor import as_array
-
-Array = np.ndarray[Any, Any]
 
 
 def load_torch(layer: Any, state_dict: Mapping[str, Any]) -> Any:
@@ -40,20 +38,7 @@ def load_torch(layer: Any, state_dict: Mapping[str, Any]) -> Any:
         TypeError: PyTorch has no such layer.
         ValueError: names or shapes do not fit; the message lists all of it, and nothing has been changed.
     """
-    links = list(_links(layer))
-    given = {name: _plain(value) for name, value in state_dict.items()}
-    wanted = {name: shape for link in links for name, shape in link.theirs.items()}
-    problems = [f"missing: {name}" for name in wanted if name not in given]
-    problems += [f"unexpected: {name}" for name in given if name not in wanted]
-    problems += [
-        f"{name}: shape {given[name].shape} instead of {shape}"
-        for name, shape in wanted.items()
-        if name in given and given[name].shape != shape
-    ]
-    if problems:
-        raise ValueError(f"these weights of PyTorch's do not fit {type(layer).__name__}:\n  " + "\n  ".join(problems))
-    for link in links:
-        link.parameter.overwrite(link.inward(*[given[name] for name in link.theirs]))
+    load(list(_links(layer)), state_dict, layer, "PyTorch")
     return layer
 
 
@@ -66,7 +51,7 @@ def to_torch(layer: Any) -> dict[str, Array]:
     Returns:
         New arrays by PyTorch's names, in the layer's dtype.
     """
-    return {name: array for link in _links(layer) for name, array in zip(link.theirs, link.outward(link.parameter.data))}
+    return given_out(_links(layer))
 
 
 def to_torch_grads(layer: Any) -> dict[str, Array | None]:
@@ -74,48 +59,12 @@ def to_torch_grads(layer: Any) -> dict[str, Array | None]:
     found: dict[str, Array | None] = {}
     for link in _links(layer):
         grad = link.parameter.grad
-        arrays = [None] * len(link.theirs) if grad is None else link.cotangents(grad.data)
+        arrays = [None] * len(link.theirs) if grad is None else (link.cotangents or link.outward)(grad.data)
         found |= zip(link.theirs, arrays)
     return found
 
 
 # ---- which parameter is which ---------------------------------------------------------------------------------------------
-
-
-class Link(NamedTuple):
-    """One parameter of ours, and the one or two of PyTorch's that say the same.
-
-    Attributes:
-        parameter: ours.
-        theirs: name and shape of each of theirs.
-        inward: from their arrays to ours.
-        outward: from ours to theirs.
-        cotangents: the same for gradients.
-    """
-
-    parameter: tg.Parameter
-    theirs: dict[str, tuple[int, ...]]
-    inward: Callable[..., Array]
-    outward: Callable[[Array], list[Array]]
-    cotangents: Callable[[Array], list[Array]]
-
-
-class Gates(NamedTuple):
-    """The order of a cell's gates in PyTorch, as numbers of ours, and the sign that each of them takes."""
-
-    order: tuple[int, ...]
-    signs: tuple[int, ...]
-
-    def outward(self, ours: Array) -> Array:
-        """(..., G*H) in our order -> in theirs."""
-        blocks = np.split(ours, len(self.order), axis=-1)
-        return np.concatenate([sign * blocks[i] for i, sign in zip(self.order, self.signs)], axis=-1)
-
-    def inward(self, theirs: Array) -> Array:
-        """(..., G*H) in their order -> in ours."""
-        blocks = np.split(theirs, len(self.order), axis=-1)
-        places = [self.order.index(i) for i in range(len(self.order))]
-        return np.concatenate([self.signs[k] * blocks[k] for k in places], axis=-1)
 
 
 GATES: dict[type, Gates] = {
@@ -163,11 +112,7 @@ def _links_of_cell(cell: Any, suffix: str) -> Iterator[Link]:
 def _same(name: str, parameter: tg.Parameter | None) -> Iterator[Link]:
     """A parameter that is the same there; none, if there is none."""
     if parameter is not None:
-        yield Link(parameter, {name: parameter.shape}, lambda theirs: theirs, _copied, _copied)
-
-
-def _copied(array: Array) -> list[Array]:
-    return [array.copy()]
+        yield Link(parameter, {name: parameter.shape}, lambda theirs: theirs, lambda ours: [ours.copy()])
 
 
 _AS_IT_IS = Gates((0,), (1,))
@@ -180,7 +125,7 @@ def _matrix(name: str, parameter: tg.Parameter, gates: Gates = _AS_IT_IS) -> Lin
         return [np.ascontiguousarray(gates.outward(ours).T)]
 
     rows, columns = parameter.shape
-    return Link(parameter, {name: (columns, rows)}, lambda theirs: gates.inward(theirs.T), outward, outward)
+    return Link(parameter, {name: (columns, rows)}, lambda theirs: gates.inward(theirs.T), outward)
 
 
 def _biases(cell: Any, suffix: str, gates: Gates) -> Iterator[Link]:
@@ -201,17 +146,10 @@ def _biases(cell: Any, suffix: str, gates: Gates) -> Iterator[Link]:
     yield Link(
         b,
         {ih: b.shape, hh: b.shape},
-        lambda b_ih, b_hh: gates.inward(b_ih + np.concatenate([b_hh[:-H], np.zeros(H, b_hh.dtype)])),
-        lambda ours: [gates.outward(ours), np.concatenate([np.zeros(2 * H, ours.dtype), b_h.data])],
+        lambda b_ih, b_hh: in_one_row(gates, b_ih, b_hh),
+        lambda ours: in_two_rows(gates, ours, b_h.data),
         lambda grad: [
             gates.outward(grad),
             np.concatenate([gates.outward(grad)[:-H], np.zeros(H, grad.dtype) if b_h.grad is None else b_h.grad.data]),
         ],
     )
-
-
-def _plain(value: Any) -> Array:
-    """An array of a tensor of PyTorch's, wherever it is, or of ours, or of anything that NumPy takes."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu().numpy()
-    return as_array(value)

@@ -1,0 +1,149 @@
+"""The loop over time. Read `cells.py` first.
+
+`unrolled` is all there is to recurrence: the same cell at every step, each in a scope that says its t.
+
+Padding. Where the rows of a batch differ in length, step t is real for some of them only, `valid[t]`. At the others the
+state stays what it was, and the output is zero. That is all, in both directions: going forward, a row's state stops at
+its end; going backward, it stays the initial one until that end is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_seq as tg
+from tinygrad_seq.models.cells import Array, State, call_by_step, in_words, parts_of
+from tinygrad_seq.ops.elementwise import where
+from tinygrad_seq.recording import Recording
+from tinygrad_seq.tape import Scope, current, setting
+
+History = dict[str, list[Any]]  # of one cell: its gates and states by name, one for each step
+
+
+class Run(NamedTuple):
+    """What came of running a cell over a sequence: an output for each step, the last state, and all on the way."""
+
+    outputs: list[Any]
+    state: State
+    history: History
+
+
+def unrolled(
+    cell: Any,
+    xs: Sequence[Any],
+    state: State,
+    valid: Array | None = None,
+    *,
+    reverse: bool = False,
+    mask: tg.Tensor | None = None,
+    keep: bool = False,
+    **tags: Any,
+) -> Run:
+    """Run a cell over a sequence, step by step.
+
+    Args:
+        cell: see `Cell`.
+        xs: for each of T steps what `cell.project` made of it, or else the input itself, (B, ...).
+        state: the initial state, an array or a tuple of them.
+        valid: (T, B), which rows are real at each step; all by default.
+        reverse: from the last step to the first.
+        mask: what the state's first array is multiplied by where the cell's products read it.
+        keep: whether to keep gates and states in `history`: the last value of every scope that the cell opens.
+        **tags: of the scope of each step.
+    """
+    name, step, single = name_of(cell), getattr(cell, "step", cell), not isinstance(state, tuple | list)
+    parts = parts_of(state)
+    names = getattr(cell, "state_names", ("h", "c", *(f"s{i}" for i in range(2, len(parts)))))
+    first = current().scope.steps_from
+    call_by_step(parts, names, first - 1 if first and not reverse else "init")
+    outputs: list[Any] = [None] * len(xs)
+    history: History = {}
+    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
+        at_t = tags if valid is None else {**tags, "valid": valid[t]}
+        watching: AbstractContextManager[dict[str, tg.Tensor]] = values_by_scope() if keep else nullcontext({})
+        with tg.scope(name, t=t, role="cell", **at_t) as place, watching as gates:
+            seen = {} if mask is None else {"seen": parts[0] * mask}
+            output, new = _apart(step(xs[t], parts[0] if single else parts, **seen), single)
+            _refuse_other_shapes(cell, parts, new)
+            if valid is not None and not valid[t].all():
+                new = tuple([where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
+                output = where(_column(valid[t], output), output, 0)
+            call_by_step(new, names, place.t)
+        outputs[t], parts = output, new
+        if keep:
+            for key, value in (*gates.items(), *zip(names, parts)):
+                history.setdefault(key, [None] * len(xs))[t] = value
+    return Run(outputs, parts[0] if single else parts, history)
+
+
+def name_of(cell: Any) -> str:
+    """The scope of a cell's steps: its `name`, or its class's without "Cell"."""
+    name = getattr(cell, "name", None)
+    return name if isinstance(name, str) else type(cell).__name__.removesuffix("Cell").lower() or "cell"
+
+
+def initial_state_of(cell: Any, batch: int, dtype: Any) -> State:
+    """A cell's own initial state, or zeros (B, hidden_size)."""
+    if hasattr(cell, "initial_state"):
+        return cell.initial_state(batch, dtype)
+    if not hasattr(cell, "hidden_size"):
+        raise TypeError(f"{type(cell).__name__} needs a hidden_size, or initial_state(batch, dtype); see Cell")
+    return tg.Tensor(np.zeros((batch, cell.hidden_size), dtype))
+
+
+class LastValues(Recording):
+    """A recording of the last value in every scope and of nothing else. All is passed on to the recording around it."""
+
+    def __init__(self, outer: Recording | None) -> None:
+        super().__init__(outer)
+        self.last: dict[Scope, tg.Tensor] = {}
+
+    def write(self, outputs: Sequence[tg.Tensor], operands: Sequence[Any], source: str) -> None:
+        """Note a call that has just run."""
+        self.last[outputs[-1].scope] = outputs[-1]
+        if self._outer is not None:
+            self._outer.write(outputs, operands, source)
+
+
+@contextmanager
+def values_by_scope() -> Iterator[dict[str, tg.Tensor]]:
+    """By name, the last value of every scope that is opened inside, whoever's cell opens it. The dict is filled at the end."""
+    values: dict[str, tg.Tensor] = {}
+    place, recording = current().scope, LastValues(current().tape)
+    with setting(tape=recording):
+        yield values
+    for scope, value in recording.last.items():
+        if path := _path(scope, place):
+            values[path] = value
+
+
+def _path(scope: Scope | None, place: Scope) -> str:
+    """The names from a place down to a scope: "leak", "attention/score"; "" for the place itself, and for what is elsewhere."""
+    parts: list[str] = []
+    while scope is not None and scope is not place:
+        parts.append(scope.part)
+        scope = scope.parent
+    return "" if scope is None else "/".join(reversed([part for part in parts if part]))
+
+
+def _apart(result: Any, single: bool) -> tuple[Any, tuple[tg.Tensor, ...]]:
+    """(output, arrays of the state) of what a step gave: a state, or the pair of an output and a state."""
+    several = isinstance(result, tuple | list)
+    paired = several and len(result) == 2 and (single or isinstance(result[1], tuple | list))
+    output, state = result if paired else (result[0] if several else result, result)
+    return output, parts_of(state)
+
+
+def _refuse_other_shapes(cell: Any, old: Sequence[Any], new: Sequence[Any]) -> None:
+    before, after = [part.shape for part in old], [part.shape for part in new]
+    if before != after:
+        raise tg.ShapeError(f"{type(cell).__name__} made a state of {in_words(after)} out of one of {in_words(before)}")
+
+
+def _column(rows: Array, like: Any) -> Array:
+    """A truth value per row, to be broadcast against an array (B, ...)."""
+    return rows.reshape(-1, *(1,) * (like.ndim - 1))

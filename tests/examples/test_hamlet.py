@@ -1,0 +1,86 @@
+"""The character model: a short run as a user makes it, and what its figures are made of."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+from tinygrad_seq.models import LanguageModel
+
+from .scripts import assert_whole_png, finished, rows_of, run, script
+
+hamlet = script("hamlet")
+
+pytestmark = pytest.mark.xdist_group("hamlet")  # one worker runs it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hamlet")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    return finished("hamlet", folder, "--quick", "--seed", 2)
+
+
+@pytest.fixture(scope="module")
+def figures(done, folder):
+    return json.loads((folder / "out" / "hamlet.json").read_text(encoding="utf-8"))
+
+
+def test_one_short_epoch_already_beats_the_frequency_of_characters(figures):
+    assert figures["value"] == figures["bits"]["LSTM of 16 units"]
+    assert 2.5 < figures["value"] < figures["bits"]["1-gram"]
+
+
+def test_the_opponent_is_as_strong_as_it_is_known_to_be(figures):
+    """Whatever the seed. A longer context helps, less and less: the text is short."""
+    bits = [figures["bits"][f"{order}-gram"] for order in hamlet.ORDERS]
+    assert bits == sorted(bits, reverse=True)
+    assert figures["baseline"] == figures["bits"]["4-gram"] == pytest.approx(2.353, abs=1e-3)
+    assert figures["bits"]["6-gram"] == pytest.approx(2.212, abs=1e-3)
+
+
+def test_the_row_of_the_table_is_plain_and_whole(figures):
+    assert {"task", "figure", "value", "baseline_name", "baseline", "seconds", "seed"} <= figures.keys()
+    assert figures["seed"] == 2 and figures["seconds"] > 0
+
+
+def test_the_table_says_what_the_figures_say(done, figures):
+    assert rows_of(done.stdout) == [[name, f"{mean:.3f}"] for name, mean in figures["bits"].items()]
+
+
+def test_it_writes_on_and_draws(done, folder):
+    written = done.stdout.partition("writes on:\n\n")[2].partition("\n\nwritten:")[0]
+    assert written.startswith("HAMLET:\n") and len(written) > 300
+    assert_whole_png(folder / "out" / "hamlet.png")
+
+
+def test_a_model_that_knows_nothing_is_surprised_by_as_many_bits_as_there_are():
+    model = LanguageModel(8, 3, 4)
+    for parameter in model.parameters():
+        parameter.overwrite(0.0)
+    np.testing.assert_allclose(hamlet.surprise(model, np.array([3, 1, 4, 1, 5])), [3, 3, 3, 3], rtol=1e-6)
+
+
+def test_the_surprise_is_that_of_each_next_character_given_all_before_it():
+    with tg.random.replaying(tg.random.get_state()):
+        model = LanguageModel(6, 3, 4, dropout=0.5)
+    text = np.array([3, 1, 4, 1, 5, 2])
+    with tg.no_grad():
+        model.eval()
+        expected = [-np.log2(tg.softmax(model(text[:t, None])[0][-1, 0]).numpy()[text[t]]) for t in range(1, 6)]
+    np.testing.assert_allclose(hamlet.surprise(model, text), expected, rtol=1e-5)
+
+
+def test_what_cannot_be_seen_gets_a_sign():
+    assert hamlet.in_characters("to be\n") == "to·be↵"
+
+
+def test_help_and_nonsense(tmp_path):
+    told = finished("hamlet", tmp_path, "--help").stdout
+    assert all(option in told for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
+    assert run("hamlet", tmp_path, "--epochs", 0).returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,80 @@
+"""Spelling to phones: a short run as a user makes it, and the words in it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from .scripts import assert_whole_png, finished, rows_of, run, script
+
+phones = script("phones")
+
+pytestmark = pytest.mark.xdist_group("phones")  # one worker runs it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("phones")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    return finished("phones", folder, "--quick", "--seed", 1)
+
+
+@pytest.fixture(scope="module")
+def figures(done, folder):
+    return json.loads((folder / "out" / "phones.json").read_text(encoding="utf-8"))
+
+
+def test_the_dictionary_is_read_without_stress():
+    pairs = phones.dictionary()
+    assert len(pairs) == 6000
+    assert pairs[1] == ("abandon", ("AH", "B", "AE", "N", "D", "AH", "N"))
+    assert len({phone for _, said in pairs for phone in said}) == 39
+
+
+def test_a_split_leaves_nothing_out_and_is_the_seeds_own():
+    pairs = phones.dictionary()
+    parts = phones.split(pairs, 0)
+    assert [len(part) for part in parts] == [5200, 200, 600]
+    assert sorted(pair for part in parts for pair in part) == pairs
+    assert phones.split(pairs, 0) == parts != phones.split(pairs, 1)
+
+
+def test_words_become_arrays_and_come_back():
+    speller = phones.Speller([("ab", ("AH", "B")), ("b", ("B",))])
+    source, target, lengths, target_lengths = speller.batch([("b", ("B",)), ("ab", ("AH", "B"))])
+    np.testing.assert_array_equal(source.T, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(target.T, [[1, 0], [0, 1]])
+    assert lengths.tolist() == target_lengths.tolist() == [1, 2]
+    assert speller.said(target[:, 1]) == ("AH", "B")
+
+
+def test_the_tables_read_better_than_by_chance_even_from_few_words(figures):
+    rates = figures["error_rates"]
+    assert rates["table of letters and neighbours"] < rates["table of letters"] == figures["baseline"] < 0.6
+    assert figures["value"] == rates[f"network, beam of {phones.BEAM}"] > figures["baseline"]  # one epoch is nothing
+    assert figures["greedy"] == rates["network, greedy"]
+
+
+def test_the_row_of_the_table_is_plain_and_whole(figures):
+    assert {"task", "figure", "value", "baseline_name", "baseline", "seconds", "seed"} <= figures.keys()
+
+
+def test_the_tables_say_what_the_figures_say(done, figures):
+    rows = rows_of(done.stdout)
+    assert rows[:4] == [[name, f"{rate:.1%}", f"{figures['words_right'][name]:.1%}"] for name, rate in figures["error_rates"].items()]
+    truth = dict(phones.dictionary())
+    assert all(tuple(said.split()) == truth[word] for word, said, *_ in rows[4:])
+
+
+def test_the_picture_is_there(folder, done):
+    assert_whole_png(folder / "out" / "phones.png")
+
+
+def test_help_and_nonsense(tmp_path):
+    told = finished("phones", tmp_path, "--help").stdout
+    assert all(option in told for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
+    assert run("phones", tmp_path, "--hidden", "many").returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,59 @@
+"""What flows back through a layer, step by step: the parts of every weight's gradient, and its states' gradients."""
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+from tinygrad_seq.models import RNN
+from tinygrad_seq.models.cells import parts_of
+
+from .kinds import LENGTHS, B, H, I, T, built, every_layer, inputs, padded, weighted
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS[0], LENGTHS[3]], ids=str)
+@every_layer
+def test_the_parts_of_every_weights_gradient_add_up(kind, lengths):
+    """A part for each of T steps, of the hoisted input projection too, and none outside of time."""
+    layer = built(kind)
+    x = inputs(layer, batch=4)
+    outputs, state = layer(x if lengths is None else padded(x, layer, lengths), lengths=lengths)
+    loss = weighted([outputs, *parts_of(state)])
+    parts = {name: tg.bptt.weight_gradients(loss, parameter) for name, parameter in layer.named_parameters()}
+    loss.backward()
+    for name, parameter in layer.named_parameters():
+        assert set(parts[name]) == set(range(T)), name
+        np.testing.assert_allclose(sum(parts[name].values()), parameter.grad.data, rtol=0, atol=1e-11, err_msg=name)
+        if lengths is not None:
+            longest = max(lengths)
+            assert not any(parts[name][t].any() for t in range(longest, T)), name
+
+
+def test_what_flows_through_a_step_is_that_steps():
+    """The hoisted product's part at t is x<t>^T times what reached its row t."""
+    layer, x = RNN(I, H).to(np.float64), np.random.default_rng(3).normal(size=(T, B, I))
+    outputs, _, (history,) = layer(x, return_all=True)
+    loss = weighted([outputs])
+    parts = tg.bptt.weight_gradients(loss, layer.cells[0].W_x)
+    states = tg.bptt.state_gradients(loss, history["h"])
+    for t in range(T):
+        expected = x[t].T @ (states[t] * (1 - history["h"][t].data ** 2))
+        np.testing.assert_allclose(parts[t], expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("radius", "word"), [(0.5, "vanishes"), (1.0, "carries"), (1.5, "explodes")])
+def test_a_linear_recurrent_layer_follows_the_powers_of_its_weight(radius, word):
+    """Where no relu bends, dL<t>/dh<s> is W^(t-s), and the verdict is the measured rate's, with the bound beside it."""
+    steps, layer = 8, RNN(1, H, nonlinearity="relu").to(np.float64)
+    (cell,) = layer.cells
+    W = radius * np.roll(np.eye(H), 1, axis=0)  # not symmetric, with a spectral radius that is no norm of an entry
+    cell.W_h.overwrite(W), cell.W_x.overwrite(np.ones((1, H))), cell.b.overwrite(np.zeros(H))
+    _, _, (history,) = layer(np.ones((steps, 1, 1)), return_all=True)
+    states = history["h"]
+    found = tg.bptt.flow([state[0, 0] for state in states], states)
+    for t in range(steps):
+        for s in range(t + 1):
+            assert found[t, s] == pytest.approx(np.linalg.norm(np.linalg.matrix_power(W, t - s)[:, 0]), rel=1e-12)
+    assert not np.triu(found, 1).any()
+    told = tg.bptt.verdict(tg.bptt.jacobians(states), weight=cell.W_h)
+    assert told.startswith(f"The gradient {word}: ×{radius:.3g} per step")
+    assert f"Bound: the largest singular value of the weight is {radius:.3g}" in told

@@ -1,0 +1,136 @@
+"""Layers in the windows of `Truncated` and in segments: their steps are those of the whole sequence, unasked."""
+
+import numpy as np
+import pytest
+
+import tinygrad_seq as tg
+from tinygrad_seq import viz
+from tinygrad_seq.models import GRU, LSTM, Bidirectional, GRUCell
+
+from .kinds import B, H, I, built, every_layer, inputs, weighted
+
+STEPS = 8
+
+
+def steps_on(tape):
+    return sorted({entry.t for entry in tape if entry.t is not None})
+
+
+def whole(kind):
+    """(layer, x of STEPS steps, the axis of time)."""
+    layer = built(kind)
+    return layer, inputs(layer, steps=STEPS), 1 if layer.batch_first else 0
+
+
+@every_layer
+def test_a_window_names_the_steps_of_the_whole_sequence(kind):
+    layer, x, time = whole(kind)
+    for window in tg.bptt.Truncated(2, 4, axis=time)(x):
+        steps = list(range(window.start, window.stop))
+        (x_w,) = window
+        with tg.record() as tape:
+            outputs, state = layer(x_w, window.state)
+            loss = weighted([outputs])
+        assert steps_on(tape) == steps
+        for name, parameter in layer.named_parameters():
+            parts = tg.bptt.weight_gradients(loss, parameter)
+            assert list(parts) == steps, name
+        window.carry(state)
+
+
+@pytest.mark.parametrize("kind", ["RNN batch first", "GRU reset after", "LSTM projected", "Recurrent, user's"])
+def test_states_are_called_after_their_step(kind):
+    layer, x, time = whole(kind)
+    for window in tg.bptt.Truncated(4, axis=time)(x):
+        with tg.record() as tape:
+            _, state = layer(*window, window.state)
+        last = window.stop - 1
+        assert {entry.t for entry in tape.find(f"h<{last}>")} == {last}
+        initial = "h<init>" if window.start == 0 else f"h<{window.start - 1}>"
+        assert {entry.t for entry in tape.find(initial)} == {None}  # given, not computed in a step of this window
+        window.carry(state)
+
+
+def test_the_numbers_are_the_same_with_another_count():
+    layer, x, _ = whole("LSTM")
+    expected, found = [], []
+    state = None
+    for start in range(0, STEPS, 4):
+        outputs, state = layer(x[start : start + 4], state and tuple(part.data for part in state))
+        expected.append(outputs.data)
+    for window in tg.bptt.Truncated(4)(x):
+        outputs, state = layer(*window, window.state)
+        window.carry(state)
+        found.append(outputs.data)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_another_sequence_in_the_loop_counts_from_0():
+    """A validation run between two windows, a state that was not carried, a bare array."""
+    layer, x, _ = whole("GRU reset after")
+    for window in tg.bptt.Truncated(4)(x):
+        _, state = layer(*window, window.state)
+        for other in (None, state, state.data):
+            with tg.record() as tape:
+                layer(x, other)
+            assert steps_on(tape) == list(range(STEPS))
+        window.carry(state)
+
+
+@pytest.mark.parametrize("length", [3, 4])
+def test_segments_of_a_layer_count_on(length):
+    layer, x, _ = whole("LSTM projected")
+    with tg.record() as tape:
+        outputs, _ = tg.bptt.segments(layer, length)(x)
+        loss = weighted([outputs])
+    assert steps_on(tape) == list(range(STEPS))
+    for name, parameter in layer.named_parameters():
+        parts = tg.bptt.weight_gradients(loss, parameter)
+        assert list(parts) == list(range(STEPS)), name
+    loss.backward()
+    assert all(parameter.grad.data.any() for parameter in layer.parameters())
+
+
+def test_a_window_is_drawn_at_its_real_steps():
+    tg.manual_seed(0)
+    layer, x = LSTM(I, H), np.random.default_rng(0).normal(size=(STEPS, B, I)).astype(np.float32)
+    for window in tg.bptt.Truncated(4)(x):
+        with tg.record() as tape:
+            outputs, state = layer(*window, window.state)
+            loss = (outputs * outputs).sum()
+        loss.backward()
+        window.carry(state)
+    data = viz.draw(tape, level="cell", steps="all", weights=["W_x", "W_h"]).data
+    assert data["steps"] == [4, 5, 6, 7]
+    assert [node["label"] for node in data["nodes"] if node["kind"] == "cell"] == [f"c<{t}>, h<{t}>" for t in range(4, 8)]
+    assert [[step["t"] for step in strip["steps"]] for strip in data["shares"]] == [[4, 5, 6, 7]] * 2
+
+
+def test_windows_on_one_tape_are_drawn_side_by_side_with_their_cuts():
+    tg.manual_seed(0)
+    layer, x = GRU(I, H), np.random.default_rng(0).normal(size=(STEPS, B, I)).astype(np.float32)
+    with tg.record() as tape:
+        for window in tg.bptt.Truncated(4)(x):
+            outputs, state = layer(*window, window.state)
+            (outputs * outputs).sum().backward()
+            window.carry(state)
+    data = viz.draw(tape, level="cell", steps="all").data
+    nodes = {node["id"]: node for node in data["nodes"]}
+    assert data["steps"] == list(range(STEPS))
+    cuts = [edge for edge in data["edges"] if edge["kind"] == "cut"]
+    assert {nodes[edge["to"]]["t"] for edge in cuts} == {3, None}  # after step 3, and the last one, after all
+    for edge in data["edges"]:
+        if edge["kind"] != "backward" and nodes[edge["from"]]["kind"] != "weight":
+            assert nodes[edge["from"]]["x"] < nodes[edge["to"]]["x"], (edge["from"], edge["to"])
+
+
+def test_going_backward_a_window_starts_at_its_end():
+    layer = Bidirectional(GRUCell(I, H))
+    x = np.random.default_rng(0).normal(size=(STEPS, B, I))
+    for window in tg.bptt.Truncated(4)(x):
+        with tg.record() as tape:
+            _, state = layer(*window, window.state)
+        window.carry(state)
+    order = [entry.t for entry in tape if entry.tags.get("direction") == "backward" and entry.t is not None]
+    assert list(dict.fromkeys(order)) == [7, 6, 5, 4]
+    assert len(tape.find("h<init>")) == 1  # of the backward direction; the forward one goes on from h<3>

@@ -1,0 +1,203 @@
+"""The tape as a film: what happens at each step, as plain data. Read me before `page.py`.
+
+First the entries in order of execution, then the backward passes that the tape has witnessed, in the order of their
+sweep. A step says which boxes and arrows of a picture are at work, what the tape prints for it, and its numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, product
+from typing import Any
+
+import numpy as np
+
+from tinygrad_seq.events import Event
+from tinygrad_seq.listing import TITLES, Entry, Tape, cells
+from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.sweep import term_of
+from tinygrad_seq.tape import Edge
+from tinygrad_seq.viz.gradients import norm_of
+
+SMALL = 4  # arrays of up to 4 × 4 are shown in full, and Jacobians of as many
+
+Data = dict[str, Any]
+
+
+def film(tape: Tape, pictures: Sequence[Mapping[str, Any]]) -> Data:
+    """All steps of a tape, as plain data for `player.js`.
+
+    Args:
+        tape: its entries and the backward passes that it has witnessed.
+        pictures: drawings of it (`Drawing.data`), whose boxes and arrows the steps name by their number there.
+
+    Returns:
+        `titles` and `rows`, the tape in print, a row for each entry; `pictures`, the ids of each one's boxes and arrows;
+        `forward` and `backward`, the steps: `row`, `lit` (for each picture its boxes and arrows), `held` (bytes that the
+        backward pass still needs once the step is done), and what was computed; and if there are two pictures `inside`,
+        for boxes of the first those of the second that they consist of.
+    """
+    casts = [Cast(picture, tape.whole) for picture in pictures]
+    row_of = {i: row for row, i in enumerate(tape.indices)}
+    events = tape.events
+    held = bytes_held(tape, events)
+    forward = [
+        {
+            "row": row, "lit": [cast.forward(entry) for cast in casts], "held": held[row],
+            "value": summary(entry.value), "inputs": [row_of[i] for i in entry.inputs if i in row_of],
+        }
+        for row, entry in enumerate(tape)
+    ]  # fmt: skip
+    backward = [
+        {"row": row_of[event.index], "lit": [cast.backward(event) for cast in casts], "held": held[n]} | told(event)
+        for n, event in enumerate(events, len(tape))
+    ]
+    return {
+        "titles": TITLES, "rows": [cells(entry) for entry in tape], "pictures": [cast.ids for cast in casts],
+        "forward": forward, "backward": backward, "inside": inside(*pictures) if len(pictures) == 2 else {},
+    }  # fmt: skip
+
+
+class Cast:
+    """Which boxes and arrows of a picture play in which step.
+
+    An arrow plays when something goes from an entry of the box where it begins to an entry of the box where it ends. In a
+    rolled picture several may join the same boxes; then the delay and the name of what they carry tell them apart.
+    """
+
+    def __init__(self, picture: Mapping[str, Any], whole: Tape) -> None:
+        self.whole = whole
+        self.ids: dict[str, Any] = {"nodes": [node["id"] for node in picture["nodes"]], "edges": []}
+        self.nodes: dict[int, list[int]] = defaultdict(list)  # of an entry
+        for n, node in enumerate(picture["nodes"]):
+            for i in node["entries"]:
+                self.nodes[i].append(n)
+        number = {name: n for n, name in enumerate(self.ids["nodes"])}
+        self.arrows: dict[tuple[bool, int, int], list[tuple[int, int, str]]] = defaultdict(list)  # number, delay, label
+        for n, edge in enumerate(picture["edges"]):
+            parallel = self.arrows[edge["kind"] == "backward", number[edge["from"]], number[edge["to"]]]
+            parallel.append((n, edge.get("delay", 0), edge.get("label", "")))
+            name = f"{edge['from']}-{edge['to']}" + (f"~{len(parallel)}" if len(parallel) > 1 else "")
+            self.ids["edges"].append([edge["kind"], name])
+
+    def forward(self, entry: Entry) -> list[list[int]]:
+        """The boxes and arrows at work while an entry is computed."""
+        return self._lit(False, entry.index, entry.inputs)
+
+    def backward(self, event: Event) -> list[list[int]]:
+        """The boxes and arrows at work while an entry's cotangent flows on."""
+        return self._lit(True, event.index, event.inputs)
+
+    def _lit(self, backward: bool, here: int, inputs: Sequence[int]) -> list[list[int]]:
+        found: set[int] = set()
+        for i in (*inputs, here):  # `here` itself: a weight has two boxes, and its gradient goes from where it meets to the other
+            for a, b in product(self.nodes[i], self.nodes[here]):
+                found.update(self._between(self.arrows.get((backward, b, a) if backward else (backward, a, b), []), i, here))
+        return [self.nodes[here], sorted(found)]
+
+    def _between(self, parallel: Sequence[tuple[int, int, str]], source: int, user: int) -> list[int]:
+        """Of arrows that join the same boxes, those that lead from a value to its use."""
+        value, use = self.whole[source], self.whole[user]
+        later = 0 if value.t is None or use.t is None else use.t - value.t
+        fitting = [arrow for arrow in parallel if arrow[1] == later] or [arrow for arrow in parallel if not arrow[1]]
+        named = [arrow for arrow in fitting if arrow[2] == re.sub(r"<\w+>", "", value.name or "")]
+        return [n for n, _, _ in named or fitting]
+
+
+def inside(picture: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[int, list[int]]:
+    """For each box of a picture that a finer one shows as several, their numbers there."""
+    proper = [[n for n, node in enumerate(each["nodes"]) if node["kind"] != "sum"] for each in (picture, finer)]
+    box_of = {i: n for n in proper[0] for i in picture["nodes"][n]["entries"]}
+    parts: dict[int, list[int]] = defaultdict(list)
+    for n, node in enumerate(finer["nodes"]):
+        boxes = {box_of.get(i) for i in node["entries"]}
+        box = boxes.pop()
+        if box is not None and not boxes:
+            parts[box].append(n)
+    return {box: held for box, held in parts.items() if len({*held}.intersection(proper[1])) > 1}
+
+
+def bytes_held(tape: Tape, events: Sequence[Event]) -> list[int]:
+    """What the pullbacks still to come need, after each step of the film.
+
+    Going forward each entry adds what it saves (`Entry.saved_bytes`, which counts an array once, where it is first saved).
+    Going backward that is let go of when a sweep has passed the entry for the last time: later entries that share the
+    array have been passed by then. What no sweep passes stays.
+    """
+    saved = [entry.saved_bytes for entry in tape]
+    held = list(accumulate(saved))
+    let_go = {event.index: n for n, event in enumerate(events)}
+    now = held[-1] if held else 0
+    for n, event in enumerate(events):
+        now -= event.entry.saved_bytes if let_go[event.index] == n else 0
+        held.append(now)
+    return held
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def told(event: Event) -> Data:
+    """A step of the backward pass: what came in, and for each input the printed line, the local derivative, what goes out."""
+    ways = [way for way in event._edges if way[0] in event._recording.index]  # as `lines` and `terms` have it
+    g = event.cotangent
+    return {
+        "incoming": [summary(part) for part in (g if isinstance(g, tuple) else (g,))],  # one for each output of the call
+        "terms": [
+            {"to": _label(event, i), "line": line, "local": local(event, way), "outgoing": summary(term)}
+            for way, line, (i, term) in zip(ways, event.lines, event.terms)
+        ],
+    }
+
+
+def local(event: Event, way: Edge) -> Data:
+    """What a cotangent is multiplied with on one of its ways, in the form that says most.
+
+    `partials`: the operation is elementwise, and this is its derivative for each element. `jacobian`: of up to 4 × 4,
+    outputs by inputs. `saved`: what the pullback has kept of the forward pass. The cotangent times either of the first
+    two is what goes out, added up over the axes that broadcasting had stretched.
+    """
+    parent, pullback, values = way
+    g = event.cotangent
+    if isinstance(g, np.ndarray) and pullback.elementwise:
+        with np.errstate(all="ignore"):
+            partials = np.broadcast_to(pullback.function(np.ones_like(g), *values), g.shape)
+        return {"kind": "partials", "arrays": [summary(partials)]}
+    if isinstance(g, np.ndarray) and 0 < g.size <= SMALL and 0 < np.prod(parent.shape) <= SMALL:
+        rows = [np.ravel(term_of(event._node, unit.reshape(g.shape), way)) for unit in np.eye(g.size, dtype=g.dtype)]
+        return {"kind": "jacobian", "arrays": [summary(np.array(rows))]}
+    inputs = event.entry.inputs
+    labels = {n: _label(event, i) for n, i in enumerate(inputs)} | {Pullback.OUTPUT: event.entry.label}
+    kept = [(labels[n], v) for n, v in zip(pullback.sources, values) if n in labels and isinstance(v, np.ndarray)]
+    return {"kind": "saved", "labels": [label for label, _ in kept], "arrays": [summary(value) for _, value in kept]}
+
+
+def summary(array: Any) -> Data | None:
+    """An array's shape and norm and, up to 4 × 4, its values; None for a value that nobody kept."""
+    if array is None:
+        return None
+    norm = rounded(norm_of([array])) if array.dtype.kind == "f" else None
+    full = array.ndim <= 2 and all(n <= SMALL for n in array.shape)
+    return {"shape": list(array.shape), "norm": norm} | ({"values": _nested(array.tolist())} if full else {})
+
+
+def rounded(x: float) -> float | str:
+    """A number to six digits; JSON has no word for those that are not finite, so these become text.
+
+    Example:
+        >>> rounded(2 / 3), rounded(-np.inf)
+        (0.666667, '-inf')
+    """
+    return float(f"{x:.6g}") if np.isfinite(x) else str(float(x))
+
+
+def _nested(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nested(each) for each in value]
+    return rounded(value) if isinstance(value, float) else value
+
+
+def _label(event: Event, i: int) -> str:
+    return Entry(event._recording, i).label

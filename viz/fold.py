@@ -1,0 +1,156 @@
+"""What is folded into which box. Read me fourth, after `calls.py`.
+
+At level "op" each call is a node; at level "gate" a scope inside the cell's is one; at level "cell" all that ran in the
+scope that carries the step is; and at level "rolled" that scope is one node for all steps together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+
+from tinygrad_seq.tape import Scope
+from tinygrad_seq.viz.calls import HIDDEN, Calls, Place, path_of, within
+
+Group = tuple[Place, str, int]  # what is folded into one node: its column, its name and a number; see `fold`
+
+ELIDED = "elided"
+LEVELS = ("rolled", "cell", "gate", "op")  # from the coarsest to the finest
+MANY = 3  # operations of one kind: so many outside of time, if there is one for each step, are not shown one by one
+KEPT = 4  # steps that are shown where there are too many: the first three and the last
+
+
+def fold(calls: Calls, level: str) -> dict[int, Group]:
+    """For each call the group that it is folded into: (place, name, number); a group without a name is one call.
+
+    A group must not both lead to another group of its column and depend on it, or the column could not be read from
+    left to right. So a call that would close such a circle starts its group anew, under the next number.
+    """
+    group_of: dict[int, Group] = {}
+    newest: Counter[tuple[Place, str]] = Counter()
+    reads: dict[Group, set[Group]] = defaultdict(set)  # within a column
+    names: dict[Scope, str] = {}
+    for call in calls.order:
+        place, name = calls.place[call], _name(calls, call, level, names)
+        if not name or (calls.is_given(call) and name != ELIDED):
+            group: Group = (place, "", call)
+        else:
+            group = (place, name, newest[place, name])
+        sources = {group_of[s] for _, _, s in calls.reads[call] if calls.place[s] == place} - {group}
+        if name and _reaches(group, sources, reads):
+            newest[place, name] += 1
+            group = (place, name, newest[place, name])
+        reads[group] |= sources
+        group_of[call] = group
+    return group_of
+
+
+def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
+    """The groups that remain when steps have been hidden, of those that were folded before.
+
+    A run of steps that is left out becomes one group. Where all steps are rolled into one, what has the same name, or
+    the same slot, at every step does; and beside them, outside of time, only what is repeated.
+    """
+    rolled: dict[int, Group] = {}
+    rolls = any(place[0] == "rolled" for place in calls.place.values())
+    least = max(MANY, *(len(run) - 1 for run in calls.runs.values())) if rolls else 1
+    repeated = Counter((calls.place[call], _without_number(calls.slot[call])) for call in calls.aside)
+    reads: dict[Group, set[Group]] = defaultdict(set)
+    newest: Counter[Place] = Counter()
+    for call, (place, name, number) in group_of.items():
+        role = calls.place[call][0]
+        if role in HIDDEN:
+            name, number = (ELIDED, 0) if role == "elided" else (name, number) if name else (calls.slot[call], 0)
+            rolled[call] = (calls.place[call], name, number)
+            continue
+        group = (place, name, number)
+        if place[0] == "step":
+            rolled[call] = group
+            continue
+        sources = {rolled[source] for _, _, source in calls.reads[call]}
+        if call in calls.aside and repeated[place, _without_number(calls.slot[call])] >= least:
+            group = (place, ELIDED, newest[place])
+            if _reaches(group, sources - {group}, reads):
+                newest[place] += 1
+                group = (place, ELIDED, newest[place])
+        reads[group] |= sources - {group}
+        rolled[call] = group
+    return rolled
+
+
+def _without_number(slot: str) -> str:
+    return re.sub(r"\.\d+$", "", slot)
+
+
+def _name(calls: Calls, call: int, level: str, names: dict[Scope, str]) -> str:
+    """The name that a call's group goes by; "" if the call stands for itself."""
+    if level == "op" or calls.is_leaf(call) or calls.is_cut(call):
+        return ""
+    scope = calls.scope(call)
+    if scope not in names:
+        names[scope] = folds_into(scope, level, calls.is_step(call))
+    return names[scope]
+
+
+def folds_into(scope: Scope, level: str, step_of_array: bool = False) -> str:
+    """The path of the scope that a call is folded into: the cell's or the gate's; "" if it stands for itself.
+
+    Args:
+        scope: of the call.
+        level: of detail.
+        step_of_array: whether it is one step of an operation over all of time.
+    """
+    chain: list[Scope] = []
+    each: Scope | None = scope
+    while each is not None:
+        if each.part:
+            chain.append(each)
+        each = each.parent
+    chain.reverse()
+    if not chain:
+        return ""
+    cell = next((i for i, s in enumerate(chain) if s.own_tags.get("role") == "cell"), None)
+    if cell is None:
+        in_time = (i for i, s in enumerate(chain) if s.t is not None or (step_of_array and s.time_axis is not None))
+        cell = next(in_time, 0)
+    if level == "cell" or (scope.t is None and not step_of_array):
+        return ".".join(path_of(chain[cell]))
+    return ".".join(path_of(chain[-1])) if len(chain) - 1 > cell else ""
+
+
+def _reaches(group: Group, sources: set[Group], reads: dict[Group, set[Group]]) -> bool:
+    """Whether any of the sources depends on the group."""
+    if not reads.keys() >= {group}:
+        return False
+    stack, seen = [*sources], set(sources)
+    while stack:
+        each = stack.pop()
+        if each == group:
+            return True
+        fresh = reads.get(each, set()) - seen
+        seen |= fresh
+        stack += fresh
+    return False
+
+
+# ---- steps that are not shown ---------------------------------------------------------------------------------------
+
+
+def runs_of(calls: Calls, shown: int) -> dict[str, tuple[int, ...]]:
+    """For each part the steps to hide: all but the first ones and the last. Nothing, if that would hide one step only."""
+    return {part: steps[shown - 1 : -1] for part, steps in steps_of(calls).items() if len(steps) > shown + 1}
+
+
+def steps_of(calls: Calls) -> dict[str, tuple[int, ...]]:
+    """The steps of each part."""
+    times: dict[str, set[int]] = defaultdict(set)
+    for role, part, t in calls.place.values():
+        if role == "step" and t is not None:
+            times[part].add(t)
+    return {part: tuple(sorted(each)) for part, each in times.items()}
+
+
+def is_hidden(group: Group, runs: dict[str, tuple[int, ...]]) -> bool:
+    """Whether the group will be hidden by these runs of steps, or is already."""
+    role, part, t = group[0]
+    return role in HIDDEN or (role == "step" and within(runs.get(part, ()), t))

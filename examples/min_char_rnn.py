@@ -188,7 +188,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                  for i in shown]))  # fmt: skip
     apart = float(np.abs(np.subtract(*losses.values())).max())
     each = {name: 1000 * seconds[name] / arguments.steps for name in ways}
-    print(f"\nThe largest difference of all is {apart:.1e} bits. " + ", ".join(f"{ms:.2f} ms a step {name}" for name, ms in each.items()))
+    print(
+        f"\nThe largest difference of all is {apart:.1e} bits. "
+        + ", ".join(f"{ms:.2f} ms a step {name}" for name, ms in each.items())
+    )
     print("\nIt writes:\n\n" + vocabulary.decode(sample(weights, 300, np.random.default_rng(arguments.seed))))
 
     last = {name: float(np.mean(found[-max(1, arguments.steps // 10) :])) for name, found in losses.items()}

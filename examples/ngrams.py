@@ -1,6 +1,7 @@
 """The opponent of every model that writes letter by letter: counts of what follows the last few. NumPy's arrays only.
 
-An n-gram model of order 4 says how probable a token is after the three before it, from how often each has stood there. Most long contexts
+An n-gram model of order 4 says how probable a token is after the three before it, from how often each has stood there.
+Most long contexts
 have been seen once or never, so the art is in what is taken from the counts and given to what was never seen. This is the
 best of the classical answers, Kneser & Ney's ("Improved backing-off for m-gram language modeling", 1995) in the interpolated
 form with three discounts of Chen & Goodman ("An empirical study of smoothing techniques for language modeling", 1998,

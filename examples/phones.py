@@ -4,7 +4,8 @@
 letters far away. The encoder reads the word from both ends; the decoder says phone after phone, and looks at the letters anew
 for each. The measure is the phone error rate: how many phones must be inserted, deleted or replaced, by how many there are.
 
-The opponents look letters up in tables (`spelling.py`): one knows the letter only; the other its two neighbours as well, which is most of
+The opponents look letters up in tables (`spelling.py`): one knows the letter only; the other its two neighbours as
+well, which is most of
 what English spelling needs. All learn from the same words. The words are the most frequent ones in Shakespeare and Moby-Dick
 that have one pronunciation in the CMU dictionary; stress is left out.
 """
@@ -32,8 +33,7 @@ VALIDATED = 200  # of the others, which say when to stop
 B = 50  # words in a batch
 RATE = 4e-3  # of learning
 BEAM = 5
-SHOWN = ("thought", "physician", "knowledge", "highness")  # in the picture, if they are among the held-out words
-TRIED = 4  # else the first so many
+SHOWN = 4  # words in the picture
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def spoken(model: EncoderDecoder, speller: Speller, words: Sequence[str], beam: 
 
 
 def attention_figure(model: EncoderDecoder, speller: Speller, words: Sequence[str], said: Sequence[Phones]) -> Figure:
-    """For some words, how much the network looks at each letter when it says each phone, and the end."""
+    """For some words and what the network says, how much it looks at each letter for each phone, and for the end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(words), 3.6), layout="constrained")
@@ -152,18 +152,23 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     right = {name: float(np.mean([a == b for a, b in zip(each, truth)])) for name, each in said.items()}
 
     print(f"\nPhones of {len(held_out)} held-out words, learned from {len(known)}; {seconds:.0f} s of training:\n")
-    print(table(["", "phone error rate", "whole words right"], [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]))
+    print(
+        table(
+            ["", "phone error rate", "whole words right"], [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]
+        )
+    )
     best, greedy, *opponents = said
     print("\nSome of them:\n")
     print(table(["word", "dictionary", "network", "table of letters"],
-                [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in range(8)]))  # fmt: skip
+                [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in
+                range(8)]))  # fmt: skip
 
     row = dict(
         task="spelling to phones", figure="phone error rate, beam search", value=rates[best], greedy=rates[greedy],
         baseline_name="table of letters", baseline=rates[opponents[0]], seconds=seconds, seed=arguments.seed,
     )  # fmt: skip
-    shown = [word for word in SHOWN if word in words] or words[:TRIED]
-    picture = attention_figure(model, speller, shown, [said[best][words.index(word)] for word in shown])
+    silent = sorted(range(len(words)), key=lambda i: len(truth[i]) - len(words[i]))[:SHOWN]  # most letters for a phone
+    picture = attention_figure(model, speller, [words[i] for i in silent], [said[best][i] for i in silent])
     figures = dict(row, error_rates=rates, words_right=right, validation=[epoch["validation"] for epoch in history["epochs"]])
     print("\nwritten:", write_figure(picture, arguments.out / "phones.png"))
     print("written:", write_json(figures, arguments.out / "phones.json"))

@@ -1,7 +1,8 @@
 """What spelling to phones is measured by, and the opponents: tables from letters to phones. Needs nothing of ours.
 
 To count what stands for a letter, one must know which phones belong to which letter, and the dictionary does not say. So words
-are aligned: each letter stands for none, one or two phones in a row ("x" for K S), and together for all of the word's. It starts with
+are aligned: each letter stands for none, one or two phones in a row ("x" for K S), and together for all of the word's.
+It starts with
 phones spread evenly over the letters; then it counts what each letter stands for, aligns each word anew in the most probable
 way by these counts, and so on a few times (hard expectation maximisation, each alignment by dynamic programming).
 
@@ -11,6 +12,7 @@ and where it has never seen these neighbours, at those on the right, at those on
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import log
@@ -68,7 +70,7 @@ def align(word: str, phones: Phones, counts: dict[str, Counter[Phones]]) -> Alig
     ends = [0]
     for k in best[len(phones)][1]:
         ends.append(ends[-1] + k)
-    return [phones[i:j] for i, j in zip(ends, ends[1:])]
+    return [phones[i:j] for i, j in itertools.pairwise(ends)]
 
 
 def alignments(pairs: Sequence[Pair], rounds: int = ROUNDS) -> list[tuple[str, Aligned]]:

@@ -64,7 +64,9 @@ def test_the_row_of_the_table_is_plain_and_whole(figures):
 
 def test_the_tables_say_what_the_figures_say(done, figures):
     rows = rows_of(done.stdout)
-    assert rows[:4] == [[name, f"{rate:.1%}", f"{figures['words_right'][name]:.1%}"] for name, rate in figures["error_rates"].items()]
+    assert rows[:4] == [
+        [name, f"{rate:.1%}", f"{figures['words_right'][name]:.1%}"] for name, rate in figures["error_rates"].items()
+    ]
     truth = dict(phones.dictionary())
     assert all(tuple(said.split()) == truth[word] for word, said, *_ in rows[4:])
 

@@ -15,7 +15,14 @@ words = st.text("abc", max_size=6)
 
 @pytest.mark.parametrize(
     ("a", "b", "distance"),
-    [("", "", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("abcd", "bcda", 2), (("TH", "AO"), ("T", "AO"), 1)],
+    [
+        ("", "", 0),
+        ("abc", "", 3),
+        ("kitten", "sitting", 3),
+        ("flaw", "lawn", 2),
+        ("abcd", "bcda", 2),
+        (("TH", "AO"), ("T", "AO"), 1),
+    ],
 )
 def test_edit_distances_that_are_known(a, b, distance):
     assert spelling.edit_distance(a, b) == distance
@@ -76,7 +83,9 @@ def test_what_letters_stand_for_is_found():
 
 
 def test_a_table_says_what_a_letter_most_often_stands_for():
-    table = spelling.LetterTable([("cat", [("K",), ("AE",), ("T",)]), ("cite", [("S",), ("AY",), ("T",), ()]), ("act", [(), ("K",), ()])])
+    table = spelling.LetterTable(
+        [("cat", [("K",), ("AE",), ("T",)]), ("cite", [("S",), ("AY",), ("T",), ()]), ("act", [(), ("K",), ()])]
+    )
     assert table("cat") == ("K", "AE", "T")
     assert table("ice!") == ("AY", "K")  # e is silent, and so is what was never seen
 

@@ -8,9 +8,11 @@ this form Le, Jaitly & Hinton, "A simple way to initialize recurrent networks of
 
 Both networks see the same sequences, in as many steps of Adam, with gradients clipped to norm 1, an orthogonal recurrent
 matrix to start from, and in the LSTM a forget-gate bias of 1. Neither gradient gets far at first; the LSTM learns to open a
-forget gate, and then c carries it. No learning rate from 1e-4 to 2e-2 helps the RNN in a thousand steps (--tune tries them). With
-1e-3 it does begin after some 2000, thanks to the orthogonal start, and is at 0.04 after 6000 (--steps), where the
-LSTM is after about a tenth of them.
+forget gate, and then c carries it.
+
+With seed 0 no learning rate from 1e-4 to 2e-2 helps the RNN in a thousand steps (--tune tries six). That it cannot learn would
+be too much said: with 1e-3 it begins to after some 2000 steps, and its error is 0.04 after 6000 (--steps). The LSTM's is
+below that after 400.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Teacher forcing and what it costs: the gap between training and testing, and how much faster training is in return.
 
 A network whose only memory is its last output (`OutputRNNCell`, the text's RNN2) follows the temperatures of Seattle. It is told
-the season, rain and wind of each day, and reads what it has said of the day before: today's lowest and highest
-temperature in, out come
-tomorrow's. In training somebody has to decide what it reads,
+the season, rain and wind of each day, and reads what it has said of the day before. In training somebody decides what it reads,
 
     teacher forcing       what has been measured: each step is right up to the day before, and no step waits for another
     free running          what it has said itself, mistakes and all, as it must when there is nothing measured yet
@@ -219,9 +217,7 @@ def forcing_figure(free: dict[str, Array], baselines: dict[str, Array], speed: S
         left.fill_between(days, runs.min(axis=0), runs.max(axis=0), color=COLOURS[way], alpha=0.15, linewidth=0)
     for (name, error), style in zip(baselines.items(), (":", "--")):
         left.plot(np.arange(1, len(error) + 1), error, color=GREY, linestyle=style, linewidth=1, label=name)
-    left.set(
-        xlabel="days since the last measured one", ylabel="error (°C)", title="Running freely, what was trained in three ways"
-    )
+    left.set(xlabel="days since the last measured one", ylabel="error (°C)", title="Running freely, trained in three ways")
     lengths = [each.T for each in speed]
     right.plot(lengths, [1000 * each.one_by_one for each in speed], "o-", color=COLOURS["free running"], label="one by one")
     right.plot(lengths, [1000 * each.at_once for each in speed], "s-", color=COLOURS["teacher forcing"], label="all at once")
@@ -260,6 +256,12 @@ def compare(series: Weather, some: Stretch, arguments: argparse.Namespace) -> tu
     return rows, free
 
 
+def untrained(name: str, said: dict[str, Array], series: Weather, some: Stretch) -> dict[str, Any]:
+    """The row of what needs no training."""
+    forced, free = (in_one(errors(said[kind], some.y, series.degrees)) for kind in ("forced", "free"))
+    return {"trained by": name, "forced": forced, "free": free, "gap": free - forced, "seconds": None}
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train in three ways, test in two, time, draw."""
     parser = options(__doc__, steps=600, hidden=32, runs=3, days=28, pairs=15)
@@ -273,15 +275,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     some = tested(series, arguments.days)
     rows, free = compare(series, some, arguments)
     season = by_season(series, some)
-    for name, said in {
-        "(as on the day before)": persistence(some),
-        "(season, rain, wind)": dict(forced=season, free=season),
-    }.items():
-        forced, free_ = (in_one(errors(said[kind], some.y, series.degrees)) for kind in ("forced", "free"))
-        rows.append({"trained by": name, "forced": forced, "free": free_, "gap": free_ - forced, "seconds": None})
-    print(
-        f"\nSeattle, °C of error on {TESTED} days that were held out; free for {arguments.days} days, {arguments.runs} seeds:\n"
-    )
+    others = {"(as on the day before)": persistence(some), "(season, rain, wind)": dict(forced=season, free=season)}
+    rows += [untrained(name, said, series, some) for name, said in others.items()]
+    print(f"\nSeattle, °C of error on {TESTED} held-out days, free for {arguments.days} days; {arguments.runs} seeds:\n")
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
 
     speed = [timed(T, arguments.pairs, arguments.seed) for T in (16, 64, 256)]

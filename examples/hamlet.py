@@ -1,10 +1,10 @@
 """Hamlet, character by character: an LSTM against the best of the classical models, counts of what follows the last few letters.
 
-Both read nine tenths of the play, and are asked how probable each character of the last tenth is, given those before
-it. The answer is
-told in bits per character, -log2 p on average: the length to which the text could be compressed. The opponent is an interpolated
-Kneser-Ney n-gram model (`ngrams.py`) of several orders. On a text as short as this one it is hard to beat: it needs no
-training, and its counts are exact. What it lacks is what an LSTM has: no two contexts are alike to it unless they are the same.
+Both read nine tenths of the play, and are asked how probable each character of the last tenth is, given those before it. The
+answer is told in bits per character, -log2 p on average: the length to which the text could be compressed. The opponent is an
+interpolated Kneser-Ney n-gram model (`ngrams.py`) of several orders. On a text as short as this one it is hard to beat: it
+needs no training, and its counts are exact. What it lacks is what an LSTM has: no two contexts are alike to it unless they are
+the same.
 
 The network goes through the text in columns, side by side, T characters at a time, and carries its state on from piece to piece,
 but not the gradient: truncated back-propagation through time. Dropout keeps it from learning the text by heart.

@@ -181,17 +181,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             seconds[name] += time.perf_counter() - started
         bar.note(bits=losses["by hand"][-1])
 
+    a, b = (np.array(found) for found in losses.values())
+    apart = float(np.abs(a - b).max())
     shown = sorted({0, 9, 99, 999, arguments.steps - 1} & set(range(arguments.steps)))
     print(f"\nBits per character at some of {arguments.steps} steps:\n")
     print(table(["step", *(name + " " for name in ways), "difference"],
-                [[i + 1, *(f"{losses[name][i]:.12f}" for name in ways), abs(losses["by hand"][i] - losses["on the tape"][i])]
+                [[i + 1, *(f"{losses[name][i]:.12f}" for name in ways), abs(a[i] - b[i])]
                  for i in shown]))  # fmt: skip
-    apart = float(np.abs(np.subtract(*losses.values())).max())
     each = {name: 1000 * seconds[name] / arguments.steps for name in ways}
-    print(
-        f"\nThe largest difference of all is {apart:.1e} bits. "
-        + ", ".join(f"{ms:.2f} ms a step {name}" for name, ms in each.items())
-    )
+    print(f"\nThe largest difference of all is {apart:.1e} bits.", *(f"{ms:.2f} ms a step {name}." for name, ms in each.items()))
     print("\nIt writes:\n\n" + vocabulary.decode(sample(weights, 300, np.random.default_rng(arguments.seed))))
 
     last = {name: float(np.mean(found[-max(1, arguments.steps // 10) :])) for name, found in losses.items()}

@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = options(__doc__, epochs=25, hidden=128, written=WRITTEN)
     arguments = parser.parse_args(argv)
     if arguments.quick:
-        arguments.epochs, arguments.hidden, arguments.written = 1, min(arguments.hidden, 16), min(arguments.written, 50)
+        arguments.epochs, arguments.hidden, arguments.written = 1, min(arguments.hidden, 16), min(arguments.written, 30)
     found = names()
     known, validated, held_out = split(found, arguments.seed)
     alphabet = tg.data.Vocabulary.of("".join(name.letters for name in found))
@@ -237,9 +237,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     shares = {name: novelty(each, [*known, *validated], held_out) for name, each in written.items()}
     print(f"\nBits per letter of {len(held_out)} held-out names, their ends counted in; {seconds:.0f} s of training:\n")
     print(table(["model", "bits"], [[name, f"{value:.3f}"] for name, value in bits.items()]))
-    print(
-        f"\nOf {2 * arguments.written} names that each writes, how many are new; of these, real all the same; of all, said before:\n"  # noqa: E501
-    )
+    print(f"\nOf {2 * arguments.written} names that each writes: the new, of these the real, of all those said before:\n")
     print(table(["model", *shares[network]], [[name, *(f"{x:.1%}" for x in each.values())] for name, each in shares.items()]))
     print()
     learned = {name.letters for name in known + validated}

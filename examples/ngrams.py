@@ -1,11 +1,10 @@
 """The opponent of every model that writes letter by letter: counts of what follows the last few. NumPy's arrays only.
 
-An n-gram model of order 4 says how probable a token is after the three before it, from how often each has stood there.
-Most long contexts
-have been seen once or never, so the art is in what is taken from the counts and given to what was never seen. This is the
-best of the classical answers, Kneser & Ney's ("Improved backing-off for m-gram language modeling", 1995) in the interpolated
-form with three discounts of Chen & Goodman ("An empirical study of smoothing techniques for language modeling", 1998,
-section 3): each count is discounted, and what is saved goes to the shorter context,
+An n-gram model of order 4 says how probable a token is after the three before it, from how often each has stood there. Most
+long contexts have been seen once or never, so the art is in what is taken from the counts and given to what was never seen.
+This is the best of the classical answers, Kneser & Ney's ("Improved backing-off for m-gram language modeling", 1995) in the
+interpolated form with three discounts of Chen & Goodman ("An empirical study of smoothing techniques for language modeling",
+1998, section 3): each count is discounted, and what is saved goes to the shorter context,
 
     p(w | context) = (count(context w) - D(count)) / count(context) + share(context) p(w | shorter context)
 
@@ -17,9 +16,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+Tokens = Sequence[int] | Array  # (N,)
 Context = tuple[int, ...]
 Followers = dict[Context, Counter[int]]
 Discounts = tuple[float, float, float]
@@ -39,7 +41,7 @@ class NGram:
         1.0
     """
 
-    def __init__(self, sequences: Iterable[Sequence[int]], size: int, order: int) -> None:
+    def __init__(self, sequences: Iterable[Tokens], size: int, order: int) -> None:
         if order < 1 or size < 1:
             raise ValueError(f"order and size must be at least 1, not {order} and {size}")
         self.size = size
@@ -62,14 +64,15 @@ class NGram:
             p = (left + saved * p) / sum(counts)
         return p
 
-    def bits(self, sequence: Sequence[int], first: int = 1) -> np.ndarray:
+    def bits(self, sequence: Tokens, first: int = 1) -> Array:
         """How many bits each token of a sequence costs, from number `first` on, given those before it: (N - first,) float64."""
         tokens = [int(token) for token in sequence]
         contexts = (tuple(tokens[max(0, i - self.order + 1) : i]) for i in range(first, len(tokens)))
-        return -np.log2([self.probability(context, token) for context, token in zip(contexts, tokens[first:])])
+        p = [self.probability(context, token) for context, token in zip(contexts, tokens[first:])]
+        return -np.log2(np.array(p))
 
 
-def levels(sequences: Iterable[Sequence[int]], order: int) -> list[Followers]:
+def levels(sequences: Iterable[Tokens], order: int) -> list[Followers]:
     """For contexts of 0, 1, ..., order - 1 tokens: what has followed each, and how often or after how many others."""
     longest: Followers = defaultdict(Counter)
     for sequence in sequences:

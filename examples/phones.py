@@ -4,10 +4,9 @@
 letters far away. The encoder reads the word from both ends; the decoder says phone after phone, and looks at the letters anew
 for each. The measure is the phone error rate: how many phones must be inserted, deleted or replaced, by how many there are.
 
-The opponents look letters up in tables (`spelling.py`): one knows the letter only; the other its two neighbours as
-well, which is most of
-what English spelling needs. All learn from the same words. The words are the most frequent ones in Shakespeare and Moby-Dick
-that have one pronunciation in the CMU dictionary; stress is left out.
+The opponents look letters up in tables (`spelling.py`): one knows the letter only; the other its two neighbours as well, which
+is most of what English spelling needs. All learn from the same words. The words are the most frequent ones in Shakespeare and
+Moby-Dick that have one pronunciation in the CMU dictionary; stress is left out.
 """
 
 from __future__ import annotations
@@ -152,16 +151,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     right = {name: float(np.mean([a == b for a, b in zip(each, truth)])) for name, each in said.items()}
 
     print(f"\nPhones of {len(held_out)} held-out words, learned from {len(known)}; {seconds:.0f} s of training:\n")
-    print(
-        table(
-            ["", "phone error rate", "whole words right"], [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]
-        )
-    )
+    rows = [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]
+    print(table(["", "phone error rate", "whole words right"], rows))
     best, greedy, *opponents = said
     print("\nSome of them:\n")
-    print(table(["word", "dictionary", "network", "table of letters"],
-                [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in
-                range(8)]))  # fmt: skip
+    rows = [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in range(8)]
+    print(table(["word", "dictionary", "network", "table of letters"], rows))
 
     row = dict(
         task="spelling to phones", figure="phone error rate, beam search", value=rates[best], greedy=rates[greedy],

@@ -1,10 +1,9 @@
 """What spelling to phones is measured by, and the opponents: tables from letters to phones. Needs nothing of ours.
 
 To count what stands for a letter, one must know which phones belong to which letter, and the dictionary does not say. So words
-are aligned: each letter stands for none, one or two phones in a row ("x" for K S), and together for all of the word's.
-It starts with
-phones spread evenly over the letters; then it counts what each letter stands for, aligns each word anew in the most probable
-way by these counts, and so on a few times (hard expectation maximisation, each alignment by dynamic programming).
+are aligned: each letter stands for none, one or two phones in a row ("x" for K S), and together for all of the word's. It
+starts with phones spread evenly over the letters; then it counts what each letter stands for, aligns each word anew in the most
+probable way by these counts, and so on a few times (hard expectation maximisation, each alignment by dynamic programming).
 
 Two tables come of it. One says for each letter what it most often stands for. The other looks at the letters on both sides, too,
 and where it has never seen these neighbours, at those on the right, at those on the left, or at none.

@@ -60,7 +60,7 @@ def fit(
         schedule: sets the learning rate, after each step; a `PlateauSchedule` after each epoch.
         clip_norm, clip_value: limits for the gradients; see `tg.optim.clip_grad_norm_` and `clip_grad_value_`.
         carry: truncated back-propagation through time: `loss(model, batch, state)`, or by default
-            `model.loss(*batch, state=state, return_state=True)`, gives a pair, the loss and a state (a tensor, or nested
+            `model.loss(*batch, state=state)`, gives a pair, the loss and a state (a tensor, or nested
             tuples of them). The next batch gets it, cut off from its graph; the first batch of an epoch gets None.
         validate: `validate(model)` gives a number of which less is better. It is called after each epoch, in eval mode and
             without a tape. The parameters for which it was least are in the model in the end.
@@ -141,7 +141,7 @@ def _objective(model: Module, loss: Objective | None, carry: bool) -> Callable[[
         if not carry:
             result = (loss or of_model)(model, batch), None
         else:
-            result = loss(model, batch, state) if loss else of_model(model, batch, state=state, return_state=True)
+            result = loss(model, batch, state) if loss else of_model(model, batch, state=state)
             if not isinstance(result, tuple) or len(result) != 2:
                 raise TypeError(f"with carry=True the loss gives a pair, the loss and the state, not {type(result).__name__}")
         value, state = result

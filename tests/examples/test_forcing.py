@@ -1,4 +1,4 @@
-"""Teacher forcing: a short run as a user makes it, and what its figures are made of."""
+"""Teacher forcing: a short run, and what its figures are made of."""
 
 import json
 
@@ -8,7 +8,8 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq.models import OutputRNNCell
 
-from .scripts import assert_whole_png, finished, rows_of, run, script
+from .in_process import ran, refused, told
+from .scripts import assert_whole_png, rows_of, script
 
 forcing = script("forcing")
 
@@ -22,12 +23,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return finished("forcing", folder, "--quick", "--seed", 1)
+    return ran(forcing, folder, "--quick", "--seed", 1)
 
 
 @pytest.fixture(scope="module")
 def figures(done, folder):
-    return json.loads((folder / "out" / "forcing.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "forcing.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_all_at_once_says_what_one_by_one_says_and_pulls_back_the_same():
 
 
 def test_the_tables_say_what_the_figures_say(done, figures):
-    rows = rows_of(done.stdout)
+    rows = rows_of(done)
     assert [row[0] for row in rows[:3]] == list(forcing.WAYS)
     for row, figure in zip(rows[:5], figures["gaps"]):
         assert row[1:4] == [f"{figure[name]:.3g}" for name in ("forced", "free", "gap")]
@@ -139,12 +140,10 @@ def test_the_row_of_the_table_is_plain_and_whole(figures):
 
 
 def test_the_picture_is_there(folder, done):
-    assert_whole_png(folder / "out" / "forcing.png")
+    assert_whole_png(folder / "forcing.png")
 
 
-def test_help_and_nonsense(tmp_path):
-    told = finished("forcing", tmp_path, "--help").stdout
-    assert all(option in told for option in ("--steps", "--hidden", "--runs", "--days", "--seed", "--out", "--quick"))
-    refused = run("forcing", tmp_path, "--days", 400)
-    assert refused.returncode == 2 and "--days" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_help_and_nonsense(capsys):
+    help_text = told(forcing, capsys)
+    assert all(option in help_text for option in ("--steps", "--hidden", "--runs", "--days", "--seed", "--out", "--quick"))
+    assert "--days" in refused(forcing, capsys, "--days", 400)

@@ -1,4 +1,4 @@
-"""The character model: a short run as a user makes it, and what its figures are made of."""
+"""The character model: a short run, and what its figures are made of."""
 
 import json
 
@@ -8,7 +8,8 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq.models import LanguageModel
 
-from .scripts import assert_whole_png, finished, rows_of, run, script
+from .in_process import ran, refused, told
+from .scripts import assert_whole_png, rows_of, script
 
 hamlet = script("hamlet")
 
@@ -22,12 +23,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return finished("hamlet", folder, "--quick", "--seed", 2)
+    return ran(hamlet, folder, "--quick", "--seed", 2)
 
 
 @pytest.fixture(scope="module")
 def figures(done, folder):
-    return json.loads((folder / "out" / "hamlet.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "hamlet.json").read_text(encoding="utf-8"))
 
 
 def test_one_short_epoch_already_beats_the_frequency_of_characters(figures):
@@ -49,13 +50,13 @@ def test_the_row_of_the_table_is_plain_and_whole(figures):
 
 
 def test_the_table_says_what_the_figures_say(done, figures):
-    assert rows_of(done.stdout) == [[name, f"{mean:.3f}"] for name, mean in figures["bits"].items()]
+    assert rows_of(done) == [[name, f"{mean:.3f}"] for name, mean in figures["bits"].items()]
 
 
 def test_it_writes_on_and_draws(done, folder):
-    written = done.stdout.partition("writes on:\n\n")[2].partition("\n\nwritten:")[0]
+    written = done.partition("writes on:\n\n")[2].partition("\n\nwritten:")[0]
     assert written.startswith("HAMLET:\n") and len(written) > 300
-    assert_whole_png(folder / "out" / "hamlet.png")
+    assert_whole_png(folder / "hamlet.png")
 
 
 def test_a_model_that_knows_nothing_is_surprised_by_as_many_bits_as_there_are():
@@ -79,8 +80,7 @@ def test_what_cannot_be_seen_gets_a_sign():
     assert hamlet.in_characters("to be\n") == "to·be↵"
 
 
-def test_help_and_nonsense(tmp_path):
-    told = finished("hamlet", tmp_path, "--help").stdout
-    assert all(option in told for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
-    assert run("hamlet", tmp_path, "--epochs", 0).returncode == 2
-    assert list(tmp_path.iterdir()) == []
+def test_help_and_nonsense(capsys):
+    help_text = told(hamlet, capsys)
+    assert all(option in help_text for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
+    assert "--epochs" in refused(hamlet, capsys, "--epochs", 0)

@@ -7,7 +7,8 @@ import pytest
 
 import tinygrad_seq as tg
 
-from .scripts import assert_whole_png, finished, rows_of, run, script
+from .in_process import ran, refused, told
+from .scripts import assert_whole_png, rows_of, script
 
 twice = script("min_char_rnn")
 STEPS = 60
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return finished("min_char_rnn", folder, "--steps", STEPS, "--hidden", 20, "--seed", 5)
+    return ran(twice, folder, "--steps", STEPS, "--hidden", 20, "--seed", 5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -85,18 +86,17 @@ def test_a_sample_follows_the_weights():
 
 
 def test_the_run_prints_both_and_how_far_they_are_apart(done, folder):
-    rows = rows_of(done.stdout)
+    rows = rows_of(done)
     assert [int(row[0]) for row in rows] == [1, 10, STEPS]
     assert all(abs(float(a) - float(b)) < 1e-6 > float(apart) for _, a, b, apart in rows)
-    figures = json.loads((folder / "out" / "min_char_rnn.json").read_text(encoding="utf-8"))
+    figures = json.loads((folder / "min_char_rnn.json").read_text(encoding="utf-8"))
     assert {"task", "figure", "value", "baseline_name", "baseline", "seconds", "seed"} <= figures.keys()
     assert figures["largest_difference"] < 1e-6
     assert figures["value"] < 6 and figures["value"] == pytest.approx(figures["baseline"], abs=1e-6)
-    assert_whole_png(folder / "out" / "min_char_rnn.png")
+    assert_whole_png(folder / "min_char_rnn.png")
 
 
-def test_help_and_nonsense(tmp_path):
-    told = finished("min_char_rnn", tmp_path, "--help").stdout
-    assert all(option in told for option in ("--steps", "--hidden", "--seed", "--out", "--quick"))
-    assert run("min_char_rnn", tmp_path, "--steps", 0).returncode == 2
-    assert list(tmp_path.iterdir()) == []
+def test_help_and_nonsense(capsys):
+    help_text = told(twice, capsys)
+    assert all(option in help_text for option in ("--steps", "--hidden", "--seed", "--out", "--quick"))
+    assert "--steps" in refused(twice, capsys, "--steps", 0)

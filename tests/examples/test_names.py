@@ -1,4 +1,4 @@
-"""Names: a short run as a user makes it, and what its figures are made of, by hand."""
+"""Names: a short run, and what its figures are made of, by hand."""
 
 import json
 
@@ -7,7 +7,8 @@ import pytest
 
 import tinygrad_seq as tg
 
-from .scripts import assert_whole_png, finished, rows_of, run, script
+from .in_process import ran, refused, told
+from .scripts import assert_whole_png, rows_of, script
 
 names = script("names")
 Name = names.Name
@@ -23,12 +24,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return finished("names", folder, "--quick", "--seed", 1)
+    return ran(names, folder, "--quick", "--seed", 1)
 
 
 @pytest.fixture(scope="module")
 def figures(done, folder):
-    return json.loads((folder / "out" / "names.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "names.json").read_text(encoding="utf-8"))
 
 
 def test_names_are_read_with_who_bears_them():
@@ -97,7 +98,7 @@ def test_endings_by_gender():
 
 
 def test_the_table_says_what_the_figures_say(done, figures):
-    rows = rows_of(done.stdout)
+    rows = rows_of(done)
     assert rows[:6] == [[name, f"{bits:.3f}"] for name, bits in figures["bits"].items()]
     assert rows[6:] == [[name, *(f"{share:.1%}" for share in shares.values())] for name, shares in figures["novelty"].items()]
 
@@ -112,12 +113,11 @@ def test_the_row_of_the_table_is_plain_and_whole(figures):
 
 def test_names_are_shown_and_the_picture_is_there(done, folder):
     for key in names.GENDERS.values():
-        assert len(done.stdout.partition(f"New names for {key}: ")[2].splitlines()[0].split()) >= 5
-    assert_whole_png(folder / "out" / "names.png")
+        assert len(done.partition(f"New names for {key}: ")[2].splitlines()[0].split()) >= 5
+    assert_whole_png(folder / "names.png")
 
 
-def test_help_and_nonsense(tmp_path):
-    told = finished("names", tmp_path, "--help").stdout
-    assert all(option in told for option in ("--epochs", "--hidden", "--written", "--seed", "--out", "--quick"))
-    assert run("names", tmp_path, "--written", -1).returncode == 2
-    assert list(tmp_path.iterdir()) == []
+def test_help_and_nonsense(capsys):
+    help_text = told(names, capsys)
+    assert all(option in help_text for option in ("--epochs", "--hidden", "--written", "--seed", "--out", "--quick"))
+    assert "--written" in refused(names, capsys, "--written", -1)

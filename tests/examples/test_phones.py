@@ -1,11 +1,12 @@
-"""Spelling to phones: a short run as a user makes it, and the words in it."""
+"""Spelling to phones: a short run, and the words in it."""
 
 import json
 
 import numpy as np
 import pytest
 
-from .scripts import assert_whole_png, finished, rows_of, run, script
+from .in_process import ran, refused, told
+from .scripts import assert_whole_png, rows_of, script
 
 phones = script("phones")
 
@@ -19,12 +20,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return finished("phones", folder, "--quick", "--seed", 1)
+    return ran(phones, folder, "--quick", "--seed", 1)
 
 
 @pytest.fixture(scope="module")
 def figures(done, folder):
-    return json.loads((folder / "out" / "phones.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "phones.json").read_text(encoding="utf-8"))
 
 
 def test_the_dictionary_is_read_without_stress():
@@ -63,7 +64,7 @@ def test_the_row_of_the_table_is_plain_and_whole(figures):
 
 
 def test_the_tables_say_what_the_figures_say(done, figures):
-    rows = rows_of(done.stdout)
+    rows = rows_of(done)
     assert rows[:4] == [
         [name, f"{rate:.1%}", f"{figures['words_right'][name]:.1%}"] for name, rate in figures["error_rates"].items()
     ]
@@ -72,11 +73,10 @@ def test_the_tables_say_what_the_figures_say(done, figures):
 
 
 def test_the_picture_is_there(folder, done):
-    assert_whole_png(folder / "out" / "phones.png")
+    assert_whole_png(folder / "phones.png")
 
 
-def test_help_and_nonsense(tmp_path):
-    told = finished("phones", tmp_path, "--help").stdout
-    assert all(option in told for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
-    assert run("phones", tmp_path, "--hidden", "many").returncode == 2
-    assert list(tmp_path.iterdir()) == []
+def test_help_and_nonsense(capsys):
+    help_text = told(phones, capsys)
+    assert all(option in help_text for option in ("--epochs", "--hidden", "--seed", "--out", "--quick"))
+    assert "--hidden" in refused(phones, capsys, "--hidden", "many")

@@ -21,7 +21,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
         subprocess.run([*pip, str(build(Path(scratch, "dist")))], check=True)
-        mypy = [sys.executable, "-m", "mypy", "--strict", "--no-namespace-packages", "--config-file", str(ROOT / "pyproject.toml")]
+        mypy = [sys.executable, "-m", "mypy", "--strict", "--no-namespace-packages"]
+        mypy += ["--config-file", str(ROOT / "pyproject.toml")]
         mypy += ["--cache-dir", str(Path(sys.prefix, ".mypy_cache")), "-p", "tinygrad_seq"]
         run = subprocess.run(mypy, cwd=scratch, stdout=subprocess.PIPE, text=True)
     print(run.stdout, end="")

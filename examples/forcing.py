@@ -264,7 +264,7 @@ def untrained(name: str, said: dict[str, Array], series: Weather, some: Stretch)
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train in three ways, test in two, time, draw."""
-    parser = options(__doc__, steps=600, hidden=32, runs=3, days=28, pairs=15)
+    parser = options(__doc__, steps=600, hidden=32, runs=3, days=28, pairs=31)
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.steps, arguments.runs, arguments.pairs = min(arguments.steps, 5), 1, min(arguments.pairs, 2)

@@ -34,7 +34,7 @@ OPPONENT = 2
 WRITTEN = 1000  # names of each gender
 MAX_LENGTH = 16  # of a name
 B = 64
-RATE = 4e-3  # of learning
+RATE = 6e-3  # of learning
 COLOURS = {"real": "#5c6b80", "written": "#ff7c43", "model": "#2c4875", "opponent": "#d45087"}
 
 
@@ -90,7 +90,7 @@ def batch(alphabet: tg.data.Vocabulary, some: Sequence[Name]) -> Batch:
 def train(alphabet: tg.data.Vocabulary, known: Sequence[Name], validated: Sequence[Name], epochs: int, hidden: int) -> Any:
     """The network, and the history of its training."""
     model = SequenceGenerator(
-        len(GENDERS), hidden, len(alphabet), embedding_size=hidden // 4, cell="gru", dropout=0.2, max_length=MAX_LENGTH
+        len(GENDERS), hidden, len(alphabet), embedding_size=hidden // 4, cell="lstm", dropout=0.3, max_length=MAX_LENGTH
     )
     batches = tg.data.Minibatches(
         lambda some: batch(alphabet, [known[i] for i in some]), [len(name.letters) for name in known], batch_size=B
@@ -169,7 +169,7 @@ def novelty(written: Sequence[Name], known: Sequence[Name], held_out: Sequence[N
     """
     learned, real = ({name.letters for name in some} for some in (known, held_out))
     letters = [name.letters for name in written]
-    new = [each for each in letters if each not in learned]
+    new = [each for each in letters if each and each not in learned]  # nothing at all is no name
     found = sum(each in real for each in new)
     return dict(new=len(new) / len(letters), real=found / max(1, len(new)), twice=1 - len(set(letters)) / len(letters))
 
@@ -214,7 +214,7 @@ def names_figure(bits: dict[str, float], held_out: Sequence[Name], written: Sequ
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, measure, write, draw."""
-    parser = options(__doc__, epochs=25, hidden=128, written=WRITTEN)
+    parser = options(__doc__, epochs=40, hidden=192, written=WRITTEN)
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.epochs, arguments.hidden, arguments.written = 1, min(arguments.hidden, 16), min(arguments.written, 30)
@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     model, history = train(alphabet, known, validated, arguments.epochs, arguments.hidden)
     seconds = time.perf_counter() - started
-    network = f"GRU of {arguments.hidden} units"
+    network = f"LSTM of {arguments.hidden} units"
     counts = {f"{order}-gram": NameCounts(alphabet, [*known, *validated], order) for order in ORDERS}  # they need not stop
     bits = {network: bits_of_model(model, alphabet, held_out)} | {name: each.bits(held_out) for name, each in counts.items()}
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,23 @@ Tokens = Sequence[int] | Array  # (N,)
 Context = tuple[int, ...]
 Followers = dict[Context, Counter[int]]
 Discounts = tuple[float, float, float]
+
+
+class Seen(NamedTuple):
+    """What has followed a context."""
+
+    left: dict[int, float]
+    """For each token its count, discounted."""
+    saved: float
+    """The discounts of all of them."""
+    total: int
+    """Their counts."""
+
+    @classmethod
+    def of(cls, followers: Counter[int], taken: Discounts) -> Seen:
+        """From counts, and what is taken from a count of 1, of 2, of 3 or more."""
+        left = {token: count - taken[min(count, 3) - 1] for token, count in followers.items()}
+        return cls(left, followers.total() - sum(left.values()), followers.total())
 
 
 class NGram:
@@ -46,22 +63,21 @@ class NGram:
             raise ValueError(f"order and size must be at least 1, not {order} and {size}")
         self.size = size
         self.order = order
-        self.levels = levels(sequences, order)
-        self.discounts = [discounts(level) for level in self.levels]
+        found = levels(sequences, order)
+        self.discounts = [discounts(level) for level in found]
+        self.levels = [
+            {context: Seen.of(followers, taken) for context, followers in level.items()}
+            for level, taken in zip(found, self.discounts)
+        ]
 
     def probability(self, context: Context, token: int) -> float:
         """p(token | context): of a context that is longer than the model reads its end, one that is shorter as it is."""
         p = 1 / self.size
-        for length, (level, (one, two, more)) in enumerate(zip(self.levels, self.discounts)):
-            if length > len(context):
-                break
+        for length, level in enumerate(self.levels[: len(context) + 1]):
             seen = level.get(context[len(context) - length :])
             if seen is None:  # then no longer context has been seen, either
                 break
-            count, counts = seen[token], seen.values()
-            saved = sum(one if n == 1 else two if n == 2 else more for n in counts)
-            left = count - (0 if count == 0 else one if count == 1 else two if count == 2 else more)
-            p = (left + saved * p) / sum(counts)
+            p = (seen.left.get(token, 0.0) + seen.saved * p) / seen.total
         return p
 
     def bits(self, sequence: Tokens, first: int = 1) -> Array:

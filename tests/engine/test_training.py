@@ -45,10 +45,10 @@ class Net(tg.Module):
         outputs, state = self.gru(x, state)
         return self.readout(self.dropout(outputs)), state
 
-    def loss(self, x, y, state=None, return_state=False):
-        prediction, after = self(x, state)
+    def loss(self, x, y, state=...):
+        prediction, after = self(x, None if state is ... else state)
         value = tg.losses.mse(prediction, y)
-        return (value, after) if return_state else value
+        return value if state is ... else (value, after)
 
 
 def loss(model, batch):
@@ -56,7 +56,7 @@ def loss(model, batch):
 
 
 def carrying(model, batch, state):
-    return model.loss(*batch, state=state, return_state=True)
+    return model.loss(*batch, state=state)
 
 
 class Problem:

@@ -73,6 +73,7 @@ def test_the_surprise_is_that_of_each_next_character_given_all_before_it():
     with tg.no_grad():
         model.eval()
         expected = [-np.log2(tg.softmax(model(text[:t, None])[0][-1, 0]).numpy()[text[t]]) for t in range(1, 6)]
+    model.train()  # dropout is for training only, whatever the model's mode
     np.testing.assert_allclose(hamlet.surprise(model, text), expected, rtol=1e-5)
 
 

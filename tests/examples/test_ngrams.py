@@ -29,6 +29,15 @@ def test_a_shorter_context_counts_after_how_many_others_and_not_how_often():
     assert found[0] == {(): {2: 1, 1: 2, 3: 2, 0: 1}}
 
 
+def test_what_is_saved_goes_to_the_shorter_context():
+    """The same text. Discounts: 1/2 after a token (no count is 2), 1 / (1 + 2 * 2 / 2) = 1/3 without a context."""
+    model = ngrams.NGram([[3, 2, 3, 2, 3, 2, 3, 2, 0, 1, 3, 1]], size=4, order=2)
+    assert model.probability((), 1) == pytest.approx((2 - 1 / 3) / 6 + 4 / 3 / 6 / 4)
+    assert model.probability((), 2) == pytest.approx((1 - 1 / 3) / 6 + 4 / 3 / 6 / 4)
+    assert model.probability((3,), 1) == pytest.approx((1 - 1 / 2) / 5 + 2 / 2 / 5 * model.probability((), 1))
+    assert model.probability((3,), 2) == pytest.approx((4 - 1 / 2) / 5 + 2 / 2 / 5 * model.probability((), 2))
+
+
 def test_the_longest_context_is_counted_as_it_is_and_not_across_ends():
     assert ngrams.levels([[0, 1, 2], [0, 1, 2], [1]], order=3)[2] == {(0, 1): {2: 2}}
 

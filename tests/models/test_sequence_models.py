@@ -229,7 +229,9 @@ def test_no_probability_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["tagger", "classifier, last", "language", "forecaster", "generator", "encoder-decoder"])
-@pytest.mark.parametrize("cell", [LSTMCell, Echo, "rnn", lambda I, H: GRUCell(I, H, reset_after=True)], ids=["LSTMCell", "own", "rnn", "made"])
+@pytest.mark.parametrize(
+    "cell", [LSTMCell, Echo, "rnn", lambda I, H: GRUCell(I, H, reset_after=True)], ids=["LSTMCell", "own", "rnn", "made"]
+)
 def test_any_cell_will_do(name, cell):
     model, given = made(name, cell=cell), arguments(name)
     model.loss(**given).backward()

@@ -4,13 +4,13 @@ A network whose only memory is its last output (`OutputRNNCell`, the text's RNN2
 the season, rain and wind of each day, and reads what it has said of the day before. In training somebody decides what it reads,
 
     teacher forcing       what has been measured: each step is right up to the day before, and no step waits for another
-    free running          what it has said itself, mistakes and all, as it must when there is nothing measured yet
+    free running          what it has said itself, mistakes and all, as it must where nobody has measured yet
     scheduled sampling    either, by chance: the teacher's at first, more and more its own (Bengio et al., 2015)
 
-and at test time there are two questions: what about tomorrow, with everything measured until today ("forced"), and what
-about the next weeks, with nothing measured any more ("free"). The gap between the two is what the text warns of: "the input
-distribution of training and testing is different, since we don't have realized output in testing". All three networks
-start from the same weights, see the same stretches of days, and make as many steps.
+and at test time there are two questions: what about tomorrow, with everything measured until today ("forced"), and what about
+the next weeks, with no temperature measured any more ("free"). The gap between the two is what the text warns of: "the input
+distribution of training and testing is different, since we don't have realized output in testing". All three networks start
+from the same weights, see the same stretches of days, and make as many steps.
 
 The second part times the other side of it: all steps at once (`teacher_forced`) against one after the other (`fed_back`), which
 must say the same.
@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from common import options, read_rows, table, write_figure, write_json
+from common import options, read_rows, table, write_figure
+from table import Row, report
 
 import tinygrad_seq as tg
 from tinygrad_seq.models import OutputRNNCell, fed_back, forcing, teacher_forced
@@ -38,6 +39,7 @@ YEAR = 365.25  # days
 TESTED = 365  # the last days of the table, which no training sees
 DAYS, ROWS = 30, 32  # of a batch
 WAYS = ("teacher forcing", "scheduled sampling", "free running")
+YESTERDAY, SEASON = "(as on the day before)", "(season, rain, wind)"  # what needs no training
 COLOURS = dict(zip(WAYS, ("#d45087", "#ff7c43", "#2c4875")))
 GREY = "#5c6b80"
 
@@ -150,7 +152,7 @@ def measure(cell: OutputRNNCell, series: Weather, some: Stretch) -> dict[str, Ar
 
 
 def persistence(some: Stretch) -> dict[str, Array]:
-    """As it was yesterday, or, when there is nothing measured any more, as it was on the last day that was."""
+    """As it was yesterday, or, where nobody measures any more, as on the last day when somebody did."""
     return {"forced": np.concatenate([some.start[None], some.y[:-1]]), "free": np.broadcast_to(some.start, some.y.shape)}
 
 
@@ -270,12 +272,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         arguments.steps, arguments.runs, arguments.pairs = min(arguments.steps, 5), 1, min(arguments.pairs, 2)
     if arguments.days >= TESTED:
         parser.error(f"--days must be less than {TESTED}, the days that are held out")
-    started = time.perf_counter()
     series = weather()
     some = tested(series, arguments.days)
     rows, free = compare(series, some, arguments)
     season = by_season(series, some)
-    others = {"(as on the day before)": persistence(some), "(season, rain, wind)": dict(forced=season, free=season)}
+    others = {YESTERDAY: persistence(some), SEASON: dict(forced=season, free=season)}
     rows += [untrained(name, said, series, some) for name, said in others.items()]
     print(f"\nSeattle, °C of error on {TESTED} held-out days, free for {arguments.days} days; {arguments.runs} seeds:\n")
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
@@ -285,20 +286,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print(table(["T", "at once, ms", "one by one, ms", "ratio", "gradients apart"],
                 [[each.T, 1000 * each.at_once, 1000 * each.one_by_one, each.ratio, each.apart] for each in speed]))  # fmt: skip
 
-    forced, scheduled, _ = rows[:3]
-    row = dict(
-        task="weather, nothing measured", figure="°C of error, trained by scheduled sampling", value=scheduled["free"],
-        baseline_name="trained by teacher forcing", baseline=forced["free"],
-        seconds=time.perf_counter() - started, seed=arguments.seed,
-    )  # fmt: skip
-    figures = dict(row, gaps=rows, speed=[each._asdict() for each in speed])
     lines = {
         "as on the last measured day": errors(persistence(some)["free"], some.y, series.degrees),
         "season, rain and wind alone": errors(season, some.y, series.degrees),
     }
     print("\nwritten:", write_figure(forcing_figure(free, lines, speed), arguments.out / "forcing.png"))
-    print("written:", write_json(figures, arguments.out / "forcing.json"))
-    return row
+    by = {row["trained by"]: row for row in rows}
+    reported = [
+        Row("temperature, free", "°C of error", f"trained by {ours}", by[ours]["free"], theirs, by[theirs]["free"],
+            by[ours]["seconds"], less_is_better=True)
+        for ours, theirs in [*((way, WAYS[0]) for way in WAYS[1:]), (WAYS[0], SEASON)]
+    ]  # fmt: skip
+    return report("forcing", reported, arguments, gaps=rows, speed=[each._asdict() for each in speed])
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import options, read_text, table, write_figure, write_json
+from common import options, read_text, table, write_figure
 from ngrams import NGram
+from table import Row, report
 
 import tinygrad_seq as tg
 from tinygrad_seq.models import LanguageModel
@@ -141,15 +142,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print(f"\n{arguments.epochs} epochs in {seconds:.0f} s. The network writes on:\n")
     print(write_on(model, vocabulary, "HAMLET:\n", 300))
 
-    opponent = f"{OPPONENT}-gram"
-    row = dict(
-        task="Hamlet", figure="bits per character", value=means[name],
-        baseline_name=f"{opponent}, Kneser-Ney", baseline=means[opponent], seconds=seconds, seed=arguments.seed,
-    )  # fmt: skip
     picture = hamlet_figure(losses, bits, text[len(read) :])
     print("\nwritten:", write_figure(picture, arguments.out / "hamlet.png"))
-    print("written:", write_json(dict(row, bits=means), arguments.out / "hamlet.json"))
-    return row
+    opponents = (f"{OPPONENT}-gram", min((f"{order}-gram" for order in ORDERS), key=means.__getitem__))
+    rows = [
+        Row("Hamlet", "bits per character", name, means[name], f"{each}, Kneser-Ney", means[each], seconds, less_is_better=True)
+        for each in opponents
+    ]
+    return report("hamlet", rows, arguments, bits=means)
 
 
 if __name__ == "__main__":

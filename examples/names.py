@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from common import options, read_rows, table, write_figure, write_json
+from common import options, read_rows, table, write_figure
 from ngrams import NGram
+from table import Row, report
 
 import tinygrad_seq as tg
 from tinygrad_seq.models import SequenceGenerator
@@ -245,14 +246,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         new = [name.letters for name in written[network] if name.gender == gender and name.letters not in learned]
         print(f"New names for {GENDERS[key]}: " + " ".join(new[:12]))
 
-    row = dict(
-        task="first names", figure="bits per letter", value=bits[network], new=shares[network]["new"],
-        baseline_name=opponent, baseline=bits[opponent], seconds=seconds, seed=arguments.seed,
-    )  # fmt: skip
-    figures = dict(row, bits=bits, novelty=shares, validation=[epoch["validation"] for epoch in history["epochs"]])
     print("\nwritten:", write_figure(names_figure(bits, held_out, written[network]), arguments.out / "names.png"))
-    print("written:", write_json(figures, arguments.out / "names.json"))
-    return row
+    rows = [
+        Row("first names", "bits/letter", network, bits[network], f"{each}, Kneser-Ney", bits[each], seconds, less_is_better=True)
+        for each in (opponent, best)
+    ]
+    validation = [epoch["validation"] for epoch in history["epochs"]]
+    return report("names", rows, arguments, bits=bits, novelty=shares, validation=validation)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class NGram:
 
     Example:
         >>> model = NGram([[0, 1, 0, 1, 0, 2]], size=3, order=2)
-        >>> sum(model.probability((0,), token) for token in range(3))
+        >>> round(sum(model.probability((0,), token) for token in range(3)), 12)
         1.0
     """
 

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import options, read_rows, table, write_figure, write_json
+from common import options, read_rows, table, write_figure
 from spelling import LetterTable, NeighbourTable, Pair, Phones, alignments, error_rate
+from table import Row, report
 
 import tinygrad_seq as tg
 from tinygrad_seq.models import EncoderDecoder
@@ -151,23 +152,23 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     right = {name: float(np.mean([a == b for a, b in zip(each, truth)])) for name, each in said.items()}
 
     print(f"\nPhones of {len(held_out)} held-out words, learned from {len(known)}; {seconds:.0f} s of training:\n")
-    rows = [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]
-    print(table(["", "phone error rate", "whole words right"], rows))
+    lines = [[name, f"{rates[name]:.1%}", f"{right[name]:.1%}"] for name in said]
+    print(table(["", "phone error rate", "whole words right"], lines))
     best, greedy, *opponents = said
     print("\nSome of them:\n")
-    rows = [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in range(8)]
-    print(table(["word", "dictionary", "network", "table of letters"], rows))
+    lines = [[words[i], *(" ".join(each[i]) for each in (truth, said[best], said[opponents[0]]))] for i in range(8)]
+    print(table(["word", "dictionary", "network", "table of letters"], lines))
 
-    row = dict(
-        task="spelling to phones", figure="phone error rate, beam search", value=rates[best], greedy=rates[greedy],
-        baseline_name="table of letters", baseline=rates[opponents[0]], seconds=seconds, seed=arguments.seed,
-    )  # fmt: skip
     silent = sorted(range(len(words)), key=lambda i: len(truth[i]) - len(words[i]))[:SHOWN]  # most letters for a phone
     picture = attention_figure(model, speller, [words[i] for i in silent], [said[best][i] for i in silent])
-    figures = dict(row, error_rates=rates, words_right=right, validation=[epoch["validation"] for epoch in history["epochs"]])
     print("\nwritten:", write_figure(picture, arguments.out / "phones.png"))
-    print("written:", write_json(figures, arguments.out / "phones.json"))
-    return row
+    pairings = [(greedy, opponents[0]), (best, opponents[0]), (best, opponents[1]), (best, greedy)]
+    rows = [
+        Row("spelling to phones", "phone error rate", ours, rates[ours], theirs, rates[theirs], seconds, less_is_better=True)
+        for ours, theirs in pairings
+    ]
+    validation = [epoch["validation"] for epoch in history["epochs"]]
+    return report("phones", rows, arguments, error_rates=rates, words_right=right, validation=validation)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
+from tinygrad_seq.primitive import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [*tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]]
@@ -40,8 +41,9 @@ def apart():
 
 
 def examples_of(name):
-    """The doctests of a module that hold examples."""
-    return [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
+    """The doctests of a module that hold examples. They run as a user's program: an operation declared there is a user's own."""
+    found = doctest.DocTestFinder().find(importlib.import_module(name), extraglobs={"__name__": "__main__"})
+    return [test for test in found if test.examples]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -51,6 +53,14 @@ def test_examples_print_what_they_say(name):
     for test in examples_of(name):
         runner.run(test, out=told.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(told)
+
+
+def test_an_operation_declared_in_an_example_is_not_taken_for_one_of_ours():
+    known = dict(registry)
+    for test in examples_of("tinygrad_seq.primitive"):
+        assert doctest.DocTestRunner().run(test).failed == 0
+    assert registry == known
+    assert any("tg.primitive(" in example.source for test in examples_of("tinygrad_seq.primitive") for example in test.examples)
 
 
 def test_there_are_examples_and_none_is_skipped():

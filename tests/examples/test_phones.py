@@ -54,13 +54,16 @@ def test_words_become_arrays_and_come_back():
 
 def test_the_tables_read_better_than_by_chance_even_from_few_words(figures):
     rates = figures["error_rates"]
-    assert rates["table of letters and neighbours"] < rates["table of letters"] == figures["baseline"] < 0.6
-    assert figures["value"] == rates[f"network, beam of {phones.BEAM}"] > figures["baseline"]  # one epoch is nothing
-    assert figures["greedy"] == rates["network, greedy"]
+    assert rates["table of letters and neighbours"] < rates["table of letters"] < 0.6
+    assert rates["network, greedy"] > 0.6  # one epoch is nothing
 
 
-def test_the_row_of_the_table_is_plain_and_whole(figures):
-    assert {"task", "figure", "value", "baseline_name", "baseline", "seconds", "seed"} <= figures.keys()
+def test_what_is_reported_is_what_was_found_greedy_against_beam_too(figures):
+    beam = f"network, beam of {phones.BEAM}"
+    pairings = [(row["network"], row["baseline"]) for row in figures["rows"]]
+    assert {("network, greedy", "table of letters"), (beam, "table of letters"), (beam, "network, greedy")} <= set(pairings)
+    for row in figures["rows"]:
+        assert (row["ours"], row["theirs"]) == tuple(figures["error_rates"][row[name]] for name in ("network", "baseline"))
 
 
 def test_the_tables_say_what_the_figures_say(done, figures):
@@ -69,7 +72,7 @@ def test_the_tables_say_what_the_figures_say(done, figures):
         [name, f"{rate:.1%}", f"{figures['words_right'][name]:.1%}"] for name, rate in figures["error_rates"].items()
     ]
     truth = dict(phones.dictionary())
-    assert all(tuple(said.split()) == truth[word] for word, said, *_ in rows[4:])
+    assert all(tuple(said.split()) == truth[word] for word, said, *_ in rows[4:12])
 
 
 def test_the_picture_is_there(folder, done):

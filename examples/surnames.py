@@ -4,16 +4,17 @@ Two networks and a baseline read the same names, letter by letter, in lower case
 
 - Naive Bayes on bigrams: p(language | name) ~ p(language) × the product of p(bigram | language), with add-α smoothing.
 - A `SequenceClassifier`: a bidirectional GRU reads the name, and its last states say p(language | name).
-- Recurrent Bayes: a GRU that is told the language in every step says p(letter<t> | letters before it, language). The product over the
-  name is p(name | language), and Bayes' rule turns it round, as in the baseline, only that here a letter depends on all before it.
+- Recurrent Bayes: a GRU that is told the language in every step says p(letter<t> | letters before it, language). The product over
+  the name is p(name | language), and Bayes' rule turns it round, as in the baseline, only that here a letter depends on all
+  before it.
 
 With 250 names of a language the second network does better than the first: it must learn how names are made, which is in every
 letter, and not only what tells them apart, which is in one label for a name. (Ng & Jordan, "On discriminative vs. generative
 classifiers", 2002; Yogatama et al., "Generative and discriminative text classification with recurrent neural networks", 2017.)
 Their two opinions multiplied are better still, and that is the figure in the table.
 
-Every fifth name of the file, where they are sorted by language, is held out. Nothing was chosen by looking at these: settings were
-found on another fifth.
+Every fifth name of the file, where they are sorted by language, is held out. Nothing was chosen by looking at these: settings
+were found on another fifth.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ def load() -> tuple[Names, Names, list[str]]:
     rows = read_rows("surnames_by_language.tsv")
     languages = sorted({row["language"] for row in rows})
     parts = [[row for i, row in enumerate(rows) if (i % HELD_OUT == HELD_OUT - 1) == held_out] for held_out in (False, True)]
-    learned, held_out = [
-        Names([row["surname"].lower() for row in part], np.array([languages.index(row["language"]) for row in part])) for part in parts
-    ]
+    learned, held_out = (
+        Names([row["surname"].lower() for row in part], np.array([languages.index(row["language"]) for row in part]))
+        for part in parts
+    )
     return learned, held_out, languages
 
 
@@ -160,8 +162,8 @@ def train(model: tg.Module, make: Any, lengths: Array, epochs: int, label: str, 
     return time.perf_counter() - started
 
 
-def classifier(learned: Names, held_out: Names, languages: int, letters: tg.data.Vocabulary, hidden: int, epochs: int) -> Any:
-    """(log p(language | name) of the held-out names, seconds): by a `SequenceClassifier`."""
+def classifier(learned: Names, unseen: Names, languages: int, letters: tg.data.Vocabulary, hidden: int, epochs: int) -> Any:
+    """(log p(language | name) of names never seen, seconds): by a `SequenceClassifier`."""
     layer = GRU(64, hidden, bidirectional=True, input_dropout=0.2)
     model = SequenceClassifier(len(letters), hidden, languages, embedding_size=64, cell=layer, dropout=0.5)
     lengths = np.array([len(text) for text in learned.texts])
@@ -171,10 +173,10 @@ def classifier(learned: Names, held_out: Names, languages: int, letters: tg.data
         return x, learned.languages[some], n
 
     seconds = train(model, make, lengths, epochs, "classifier", label_smoothing=0.1)
-    return np.log(model.probabilities(*encoded(held_out.texts, letters))), seconds
+    return np.log(model.probabilities(*encoded(unseen.texts, letters))), seconds
 
 
-def recurrent_bayes(learned: Names, held_out: Names, languages: int, letters: tg.data.Vocabulary, hidden: int, epochs: int) -> Any:
+def recurrent_bayes(learned: Names, unseen: Names, languages: int, letters: tg.data.Vocabulary, hidden: int, epochs: int) -> Any:
     """The same, by a `NameModel` and Bayes' rule."""
     model = NameModel(len(letters), languages, hidden)
     lengths = np.array([len(text) for text in learned.texts])
@@ -184,7 +186,7 @@ def recurrent_bayes(learned: Names, held_out: Names, languages: int, letters: tg
 
     seconds = train(model, make, lengths, epochs, "recurrent Bayes")
     prior = np.log(np.bincount(learned.languages, minlength=languages) / len(learned.texts))
-    return posterior(prior + model.log_likelihood(*encoded(held_out.texts, letters, (START, END)), languages)), seconds
+    return posterior(prior + model.log_likelihood(*encoded(unseen.texts, letters, (START, END)), languages)), seconds
 
 
 def posterior(log_joint: Array) -> Array:
@@ -237,8 +239,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     letters = tg.data.Vocabulary.of("".join(learned.texts), special=(START, END), unknown=UNKNOWN)
 
     bayes = posterior(NaiveBayes(learned, len(languages), SMOOTHING).log_joint(held_out.texts))
-    of_classifier, first = classifier(learned, held_out, len(languages), letters, arguments.hidden, max(1, arguments.epochs * 2 // 3))
-    of_names, second = recurrent_bayes(learned, held_out, len(languages), letters, arguments.hidden, arguments.epochs)
+    given = learned, held_out, len(languages), letters, arguments.hidden
+    of_classifier, first = classifier(*given, max(1, arguments.epochs * 2 // 3))
+    of_names, second = recurrent_bayes(*given, arguments.epochs)
     both = of_classifier + of_names
 
     commonest = np.bincount(learned.languages).argmax()

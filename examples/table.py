@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     """Run them, if asked to, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", action="store_true", help="run the examples first: about a minute each")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of those to run: " + ", ".join(path.stem for path in scripts()))
+    names = ", ".join(path.stem for path in scripts())
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"run these of {names}")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER", help="what they write to (default: out)")
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.run:

@@ -1,6 +1,6 @@
 """What is known of each entry of a tape: its inputs, value, source, bytes, cotangent. Read me fifth, after `sweep.py`.
 
-A recording is the store; `listing.py` is how it is read. The nodes know the recording that they are on only weakly.
+A recording is the store; `listing.py` is how it is read. The nodes know the recordings that they are on only weakly.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Recording:
         self.cotangents: dict[int, Any] = {}
         self.steps: list[tuple[Node, Any, list[Edge]]] = []  # of the backward passes; an event would point back here
         self._outer = outer
+        self._nested: tuple[ref[Recording], ...] = (ref(self), *(outer._nested if outer is not None else ()))
         self._backward: Recording | None = None
         self._kept: set[int] = set()  # ids of the arrays that earlier entries save
 
@@ -46,15 +47,14 @@ class Recording:
             node = node_of(output)
             for each in (node, *node.parents) if isinstance(node, Output) else (node,):
                 watch = each.watch = each.watch or Watch()
-                if watch.tape is None:  # else an inner recording has it, and tells this one
-                    watch.tape = ref(self)
+                watch.tapes = watch.tapes or self._nested  # an inner recording, which comes first, has named this one too
             self.values[self.enter(node, operands, source)] = output.data
         if self._outer is not None:
             self._outer.write(outputs, operands, source)
 
     def __del__(self) -> None:
         for node in self.index:
-            if node.watch is not None and node.watch.spent:
+            if node.watch is not None and node.watch.spent and all(other is self for other in node.watch.recordings()):
                 node.free()
 
     def enter(self, node: Node, operands: Sequence[Any] = (), source: str | None = None) -> int:
@@ -125,11 +125,6 @@ class Recording:
                     ):
                         self.values.setdefault(self.index[owner], np.asarray(value))
 
-    @property
-    def all(self) -> list[Recording]:
-        """This recording and those around it."""
-        return [self, *(self._outer.all if self._outer is not None else [])]
-
     def witness(self, steps: Iterable[tuple[Node, Any]], live: Collection[Node]) -> None:
         """Note what a backward pass brought to the entries."""
         for node, cotangent in steps:
@@ -145,9 +140,10 @@ class Recording:
         """Bytes saved by a node that no earlier entry saves; a leaf's own array is its tensor's affair."""
         leaves = [leaf.handle() for leaf in node.inputs if isinstance(leaf, Leaf)]
         owned = {id(_buffer(handle.data)) for handle in leaves if handle is not None}
-        fresh = {id(_buffer(a)): _buffer(a) for a in _arrays(node.saved) if id(_buffer(a)) not in owned | self._kept}
-        self._kept |= fresh.keys()
-        return sum(buffer.nbytes for buffer in fresh.values())
+        saved = {id(buffer): buffer.nbytes for buffer in map(_buffer, _arrays(node.saved))}
+        fresh = [key for key in saved if key not in owned and key not in self._kept]
+        self._kept.update(fresh)
+        return sum(saved[key] for key in fresh)
 
 
 def _arrays(values: Iterable[Any]) -> Iterator[Any]:

@@ -49,10 +49,10 @@ def backward(loss: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     _publish(sweep)
     if not (retain_graph or create_graph):
         for node in sweep.nodes:
-            if node.watch is None or node.watch.recording() is None:
+            if node.watch is None or not node.watch.recordings():
                 node.free()
             else:
-                node.watch.spent = True  # the recording may still read it
+                node.watch.spent = True  # a recording may still read it
 
 
 def run(seeds: Mapping[Node, Any], targets: Collection[Node] | None, taped: bool) -> Sweep:
@@ -378,8 +378,7 @@ def _with_outputs(value: Any, node: Node) -> Any:
 def _drain(sweep: Sweep) -> None:
     """Run a sweep to its end, and tell the recordings what they saw."""
     context = current()
-    recordings = [watch.recording() for watch in sweep.watched]
-    tapes = {tape for recording in recordings if recording is not None for tape in recording.all}
+    tapes = {recording for watch in sweep.watched for recording in watch.recordings()}
     with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"), _collector_waiting():
         steps = deque(sweep, maxlen=None if tapes else 0)  # run to the end; remembered only for a recording
     for tape in tapes:

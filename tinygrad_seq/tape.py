@@ -237,23 +237,23 @@ class Watch:
     Attributes:
         hooks: functions to call with the node's cotangent.
         handle: the tensor that wants to keep its gradient (weakly, like all of it).
-        tape: the recording that the node is on.
+        tapes: the recordings that the node is on, the innermost first.
         source: "file:line" of the user's call.
         spent: a backward pass has run, and only the recording still keeps the node from being freed.
     """
 
-    __slots__ = ("hooks", "handle", "tape", "source", "spent")
+    __slots__ = ("hooks", "handle", "tapes", "source", "spent")
 
     def __init__(self) -> None:
         self.hooks: dict[int, Callable[[Any], Any]] = {}
         self.handle: ref[Any] | None = None
-        self.tape: ref[Recording] | None = None
+        self.tapes: tuple[ref[Recording], ...] = ()
         self.source = ""
         self.spent = False
 
-    def recording(self) -> Recording | None:
-        """The recording that the node is on, if it still exists."""
-        return None if self.tape is None else self.tape()
+    def recordings(self) -> list[Recording]:
+        """The recordings that the node is on and that still exist."""
+        return [recording for tape in self.tapes if (recording := tape()) is not None]
 
 
 # ---- scopes: where in the model, and when ---------------------------------------------------------------------------

@@ -230,6 +230,37 @@ def test_recordings_nest():
     assert outer.entry_of(z).value == 6 and (outer.entry_of(y).grad == 3).all() and (inner.entry_of(z).grad == 1).all()
 
 
+def test_an_outer_recording_hears_of_what_an_inner_one_recorded_when_that_is_gone():
+    x = tg.tensor([1.0], requires_grad=True)
+    with tg.record() as outer:
+        with tg.record() as inner:
+            y = x * 2
+        loss = (y * y).sum()
+    del inner
+    loss.backward()
+    assert outer.entry_of(y).grad == 4
+    assert [event.index for event in outer.sweep(loss)] == [event.index for event in outer.events]
+
+
+def test_an_inner_recording_that_goes_after_the_backward_pass_leaves_the_outer_one_its_graph():
+    x = tg.tensor([1.0], requires_grad=True)
+    with tg.record() as outer, tg.record() as inner:
+        loss = (x * 2).sum()
+    loss.backward()
+    node = loss.node
+    del inner
+    assert len(list(outer.sweep(loss))) == 3
+    del outer
+    assert node.freed
+
+
+def test_a_listing_that_goes_leaves_a_recording_its_graph():
+    tape, loss, *_ = elman()
+    loss.backward()
+    assert len(tg.tape(loss)) == len(tape)  # a tape of its own, which is gone at once
+    assert len(list(tape.sweep(loss))) == len(tape.events)
+
+
 def test_recorded_weights_keep_the_values_of_the_time():
     W = tg.Parameter([1.0, 2.0], name="W")
     with tg.record() as tape:

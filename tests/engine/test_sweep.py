@@ -315,13 +315,13 @@ def test_fifty_training_steps_leave_nothing_behind_with_the_collector_off(create
 def test_a_chain_of_200_000_operations_runs_prints_and_is_freed():
     x = tg.tensor(np.ones(1), requires_grad=True)
     y = x
-    for _ in range(200_000):
-        y = y + 1e-6
+    for _ in range(100_000):
+        y = np.tanh(y + 1e-6)  # one that saves nothing, and one that saves its result
     text = str(tg.tape(y))
-    assert text.count("\n") == 400_001  # a line for each addition and for the number it adds, the leaf, the title
+    assert text.count("\n") == 300_001  # a line for each operation and for the number it adds, the leaf, the title
     last = weakref.ref(y.node)
     y.backward()
-    assert x.grad.item() == 1
+    assert 0 < x.grad.item() < 1
     y = x
     for _ in range(200_000):
         y = y * 1.0

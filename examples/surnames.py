@@ -11,10 +11,11 @@ Two networks and a baseline read the same names, letter by letter, in lower case
 With 250 names of a language the second network does better than the first: it must learn how names are made, which is in every
 letter, and not only what tells them apart, which is in one label for a name. (Ng & Jordan, "On discriminative vs. generative
 classifiers", 2002; Yogatama et al., "Generative and discriminative text classification with recurrent neural networks", 2017.)
-Their two opinions multiplied are better still, and that is the figure in the table.
+Their two opinions multiplied are better still.
 
 Every fifth name of the file, where they are sorted by language, is held out. Nothing was chosen by looking at these: settings
-were found on another fifth.
+were found on another fifth. With each of the five fifths held out in turn, the classifier alone was ahead of naive Bayes by 1 to
+2 points of accuracy, and both networks together by 3 to 6.
 """
 
 from __future__ import annotations
@@ -258,12 +259,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     shares = confusion(both, held_out.languages)
     title = f"Surnames the networks never saw: {found['both networks'][0]:.0%} right"
     print("\nwritten:", write_figure(confusion_figure(shares, languages, title), arguments.out / "surnames.png"))
-    row = Row(
-        "surname to language", "accuracy", "GRU, classifier × Bayes", found["both networks"][0],
-        "naive Bayes, bigrams", found["naive Bayes, bigrams"][0], first + second,
-    )  # fmt: skip
+    baseline = "naive Bayes, bigrams"
+    rows = [
+        Row("surname to language", "accuracy", what, found[name][0], baseline, found[baseline][0], seconds)
+        for what, name, seconds in [
+            ("GRU classifier", "SequenceClassifier, GRU", first),
+            ("GRU classifier × Bayes", "both networks", first + second),
+        ]
+    ]
     return report(
-        "surnames", [row], arguments,
+        "surnames", rows, arguments,
         accuracy={name: figure for name, (figure, _) in found.items()}, languages=languages, confusion=shares.tolist(),
     )  # fmt: skip
 

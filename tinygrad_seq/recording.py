@@ -33,6 +33,7 @@ class Recording:
         self._nested: tuple[ref[Recording], ...] = (ref(self), *(outer._nested if outer is not None else ()))
         self._backward: Recording | None = None
         self._kept: set[int] = set()  # ids of the arrays that earlier entries save
+        self._leaf_of: dict[int, Leaf] = {}  # by the id of its array
 
     @property
     def backward(self) -> Recording:
@@ -80,6 +81,9 @@ class Recording:
         self.inputs.append(inputs)
         self.params.append(dict(node.params or {}))
         self.sources.append(source)
+        handle = node.handle() if isinstance(node, Leaf) else None
+        if isinstance(node, Leaf) and handle is not None:
+            self._leaf_of[id(_buffer(handle.data))] = node
         self.saved_bytes.append(self._new_bytes(owner))
         return i
 
@@ -137,13 +141,17 @@ class Recording:
                 self.cotangents[i] = self.cotangents[i] + g if i in self.cotangents else g
 
     def _new_bytes(self, node: Node) -> int:
-        """Bytes saved by a node that no earlier entry saves; a leaf's own array is its tensor's affair."""
-        leaves = [leaf.handle() for leaf in node.inputs if isinstance(leaf, Leaf)]
-        owned = {id(_buffer(handle.data)) for handle in leaves if handle is not None}
+        """Bytes saved by a node that no earlier entry saves; a leaf's own array, or a view of it, is its tensor's affair."""
         saved = {id(buffer): buffer.nbytes for buffer in map(_buffer, _arrays(node.saved))}
-        fresh = [key for key in saved if key not in owned and key not in self._kept]
+        fresh = [key for key in saved if key not in self._kept and not self._is_a_leafs(key)]
         self._kept.update(fresh)
         return sum(saved[key] for key in fresh)
+
+    def _is_a_leafs(self, key: int) -> bool:
+        """Whether this is the id of an array that a leaf's tensor keeps anyway."""
+        leaf = self._leaf_of.get(key)
+        handle = None if leaf is None else leaf.handle()
+        return handle is not None and id(_buffer(handle.data)) == key
 
 
 def _arrays(values: Iterable[Any]) -> Iterator[Any]:

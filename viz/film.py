@@ -20,6 +20,7 @@ from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import term_of
 from tinygrad_seq.tape import Edge
 from tinygrad_seq.viz.gradients import norm_of
+from tinygrad_seq.viz.shares import _timeless as without_time
 
 SMALL = 4  # arrays of up to 4 × 4 are shown in full, and Jacobians of as many
 
@@ -36,8 +37,9 @@ def film(tape: Tape, pictures: Sequence[Mapping[str, Any]]) -> Data:
     Returns:
         `titles` and `rows`, the tape in print, a row for each entry; `pictures`, the ids of each one's boxes and arrows;
         `forward` and `backward`, the steps: `row`, `lit` (for each picture its boxes and arrows), `held` (bytes that the
-        backward pass still needs once the step is done), and what was computed; and if there are two pictures `inside`,
-        for boxes of the first those of the second that they consist of.
+        backward pass still needs once the step is done), and what was computed; `bars`, for each bar of a weight's gradient
+        in the first picture the step after which it is known; and if there are two pictures `inside`, for boxes of the first
+        those of the second that they consist of.
     """
     casts = [Cast(picture, tape.whole) for picture in pictures]
     row_of = {i: row for row, i in enumerate(tape.indices)}
@@ -56,7 +58,8 @@ def film(tape: Tape, pictures: Sequence[Mapping[str, Any]]) -> Data:
     ]
     return {
         "titles": TITLES, "rows": [cells(entry) for entry in tape], "pictures": [cast.ids for cast in casts],
-        "forward": forward, "backward": backward, "inside": inside(*pictures) if len(pictures) == 2 else {},
+        "forward": forward, "backward": backward, "bars": known_after(tape, pictures[0]) if pictures else [],
+        "inside": inside(*pictures) if len(pictures) == 2 else {},
     }  # fmt: skip
 
 
@@ -108,15 +111,39 @@ class Cast:
 
 def inside(picture: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[int, list[int]]:
     """For each box of a picture that a finer one shows as several, their numbers there."""
-    proper = [[n for n, node in enumerate(each["nodes"]) if node["kind"] != "sum"] for each in (picture, finer)]
-    box_of = {i: n for n in proper[0] for i in picture["nodes"][n]["entries"]}
+    boxes: dict[int, set[int]] = defaultdict(set)  # by entry; one over all of time is in the boxes of all steps
+    for n, node in enumerate(picture["nodes"]):
+        for i in node["entries"] if node["kind"] != "sum" else ():
+            boxes[i].add(n)
     parts: dict[int, list[int]] = defaultdict(list)
     for n, node in enumerate(finer["nodes"]):
-        boxes = {box_of.get(i) for i in node["entries"]}
-        box = boxes.pop()
-        if box is not None and not boxes:
-            parts[box].append(n)
-    return {box: held for box, held in parts.items() if len({*held}.intersection(proper[1])) > 1}
+        whole = [boxes[i] for i in node["entries"]]
+        around = set.intersection(*whole) if whole else set()
+        held_by = [box for box in around if picture["nodes"][box]["t"] in (None, node["t"])]
+        if len(held_by) == 1:
+            parts[held_by[0]].append(n)
+    proper = {n for n, node in enumerate(finer["nodes"]) if node["kind"] != "sum"}
+    return {box: held for box, held in sorted(parts.items()) if len(proper.intersection(held)) > 1}
+
+
+def known_after(tape: Tape, picture: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """For each bar of the weights' gradients, its id and the number of the step after which its share is known.
+
+    A share is known when the sweep has passed the last use of the weight at that step; the shares of an operation over all
+    of time are known all at once, and the sum when the weight itself is reached.
+    """
+    numbered = [*enumerate(tape.events, len(tape) + 1)]
+    entries = {node["id"]: node["entries"] for node in picture["nodes"]}
+    found = []
+    for strip in picture["shares"]:
+        weight = entries[strip["weight"]][0]
+        own = without_time(tape, weight)
+        known = {event.entry.t: k for k, event in numbered if not own.isdisjoint(event.inputs)}
+        reached = max((k for k, event in numbered if event.index == weight), default=len(tape) + len(numbered))
+        name = f"share.{strip['weight']}"
+        found += [(f"{name}.{n}", known.get(share["t"], known.get(None, reached))) for n, share in enumerate(strip["steps"])]
+        found.append((f"{name}.sum", reached))
+    return found
 
 
 def bytes_held(tape: Tape, events: Sequence[Event]) -> list[int]:

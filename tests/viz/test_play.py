@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
@@ -20,11 +21,14 @@ from hypothesis import strategies as st
 import tinygrad_seq as tg
 from tinygrad_seq import viz
 from tinygrad_seq.listing import cells
+from tinygrad_seq.models import GRU, LSTM, RNN
 from tinygrad_seq.primitive import registry
+from tinygrad_seq.recording import _arrays, _buffer
+from tinygrad_seq.tape import Leaf
 from tinygrad_seq.viz import page
 from tinygrad_seq.viz.film import bytes_held, film
 
-from . import runs
+from . import modelled, runs
 
 
 def played(name, T=3, level="op", **options):
@@ -227,12 +231,98 @@ def test_bytes_are_let_go_of_as_the_sweep_passes(name):
     assert (left > 0) == (name == "split and cut")  # behind the cut nothing is passed
 
 
+@pytest.mark.parametrize("layer", [RNN, GRU, LSTM])
+def test_after_the_forward_pass_these_bytes_are_what_the_graph_keeps_alive(layer):
+    """As the allocator counts them: all arrays made by an unrecorded forward pass that still exist, but for the loss itself."""
+
+    def forward():
+        outputs, _ = model(np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32))
+        return (outputs * outputs).sum()
+
+    def alive():
+        numpys = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([numpys]).traces)
+
+    model = layer(3, 4)
+    forward()
+    tracemalloc.start()
+    try:
+        loss = forward()
+        kept = alive() - loss.data.nbytes
+        held = bytes_held(tg.tape(loss), [])[-1]
+        loss.backward()
+        left = alive() - loss.data.nbytes - sum(weight.grad.data.nbytes for weight in model.parameters())
+    finally:
+        tracemalloc.stop()
+    assert held == kept > 500
+    assert left == 0  # and this is when: at the end of the whole backward pass
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM", "Peephole", "two layers, two directions"])
+def test_what_is_held_is_what_the_nodes_save_that_the_sweep_has_still_to_pass(name):
+    layer, x = modelled.LAYERS[name](), np.random.default_rng(0).normal(size=(3, 2, 3))
+    with tg.record() as tape:
+        outputs, _ = layer(x)
+        loss = (outputs * outputs).sum()
+    loss.backward()
+    calls = {getattr(node, "bundle", node) for node in tape.whole.nodes if not isinstance(node, Leaf)}
+    own = {  # arrays of weights and inputs, which somebody else keeps
+        id(_buffer(value))
+        for node in calls
+        for _, pullback, pick in node.routes or ()
+        for value, source in zip(pick(node.saved), pullback.sources)
+        if isinstance(value, np.ndarray) and source is not None and source >= 0 and isinstance(node.inputs[source], Leaf)
+    }
+    own |= {id(_buffer(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views
+
+    def saved(nodes):
+        found = {id(b): b.nbytes for node in nodes for b in map(_buffer, _arrays(node.saved))}
+        return sum(size for key, size in found.items() if key not in own)
+
+    left = calls
+    held = bytes_held(tape, tape.events)
+    assert held[len(tape) - 1] == saved(left) > 0
+    for event, bytes_ in zip(tape.events, held[len(tape) :], strict=True):
+        left.discard(event.node)
+        assert bytes_ == saved(left)
+
+
 def test_what_no_sweep_passes_stays_held():
     x = tg.tensor([0.5], requires_grad=True)
     with tg.record() as tape:
         y, aside = np.tanh(x), np.exp(x)
     y.backward()
     assert aside.requires_grad and bytes_held(tape, tape.events)[-1] == tape.find("exp")[0].saved_bytes == 4
+
+
+# ---- the bars of a weight's gradient --------------------------------------------------------------------------------
+
+
+@every_run
+def test_a_bar_is_known_when_the_last_of_its_gradient_has_arrived(name):
+    tape, loss = runs.ALL[name](T=4)
+    loss.backward()
+    picture = viz.draw(tape, level="cell").data
+    bars = dict(film(tape, [picture])["bars"])
+    assert len(bars) == sum(len(strip["steps"]) + 1 for strip in picture["shares"])
+    for strip in picture["shares"]:
+        (weight,) = next(node["entries"] for node in picture["nodes"] if node["id"] == strip["weight"])
+        brought = [(k, event) for k, event in enumerate(tape.events, len(tape) + 1) if weight in dict(event.terms)]
+        for n, share in enumerate(strip["steps"]):
+            assert bars[f"share.{strip['weight']}.{n}"] == max(k for k, event in brought if event.entry.t == share["t"])
+        reached = next(k for k, event in enumerate(tape.events, len(tape) + 1) if event.index == weight)
+        assert bars[f"share.{strip['weight']}.sum"] == reached > max(k for k, _ in brought)
+
+
+def test_bars_of_what_is_multiplied_over_all_of_time_are_known_at_once():
+    tape, _ = modelled.recorded("LSTM")
+    picture = viz.draw(tape, level="cell", weights=["W_x", "W_h"]).data
+    bars = dict(film(tape, [picture])["bars"])
+    product = next(event for event in tape.events if tape.find("W_x")[0].index in dict(event.terms))
+    at_once = len(tape) + 1 + [event.index for event in tape.events].index(product.index)
+    assert [bars[f"share.W_x.{n}"] for n in range(3)] == [at_once] * 3
+    assert [bars[f"share.W_h.{n}"] for n in range(3)] == sorted((bars[f"share.W_h.{n}"] for n in range(3)), reverse=True)
+    assert len({bars[f"share.W_h.{n}"] for n in range(3)}) == 3
 
 
 # ---- which tapes ----------------------------------------------------------------------------------------------------
@@ -298,6 +388,29 @@ def test_a_box_unfolds_into_those_of_the_finer_picture():
     assert unfolded("gate").keys() == {f"t{t}.lstm.{gate}" for t in range(3) for gate in ("f", "u", "o", "c~")}
     assert filmed(played("lstm", level="cell", unfold=False)[2])["inside"] == {}
     assert len(filmed(played("lstm", level="op")[2])["pictures"]) == 1
+
+
+def test_a_cell_unfolds_into_all_that_it_does_at_its_step():
+    """Of our layers, too, where the input's product and the stack of the outputs are one for all steps."""
+    tape, _ = modelled.recorded("LSTM")
+    coarse, fine = (viz.draw(tape, level=level).data for level in ("cell", "gate"))
+    found = film(tape, [coarse, fine])["inside"]
+    nodes = fine["nodes"]
+    for n, held in found.items():
+        box = coarse["nodes"][n]
+        around = {"input", "weight", "loss", "constant"}
+        at_step = {m for m, node in enumerate(nodes) if node["t"] == box["t"] and node["kind"] not in around}
+        assert set(held) == {m for m in at_step if set(nodes[m]["entries"]) <= set(box["entries"])}
+        assert {f"h<{box['t']}>", f"c<{box['t']}>"} <= {nodes[m]["label"] for m in held}
+    assert [coarse["nodes"][n]["id"] for n in found] == ["t0.lstm", "t1.lstm", "t2.lstm"]
+
+
+def test_a_long_tape_stays_a_small_page():
+    """50 steps of an LSTM, operation by operation: no more than a photograph."""
+    tape, _ = modelled.recorded("LSTM", T=50)
+    shown = viz.play(tape, level="op", steps="all", budget=10_000)
+    assert len(filmed(shown)["forward"]) > 700
+    assert len(shown.html) < 5_000_000
 
 
 # ---- one file, safe and the same everywhere -------------------------------------------------------------------------

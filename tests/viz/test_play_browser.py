@@ -9,7 +9,7 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq import viz
 
-from . import runs
+from . import modelled, runs
 from .browser import Browser, missing
 
 pytestmark = [
@@ -122,7 +122,7 @@ def test_every_step_shows_its_line_its_boxes_and_its_bytes(player, shown):
     for k, step in enumerate(found):
         index = k if k < len(tape) else events[k - len(tape)].index
         assert step["phase"] == ("forward" if k < len(tape) else "backward")
-        assert step["line"] == lines[index]
+        assert step["line"].split() == lines[index].split()  # columns are as wide as they are shown
         assert step["nodes"] == [node["id"] for node in drawing.data["nodes"] if index in node["entries"]]
         assert not step["backward"] if k < len(tape) else not step["forward"]
         held += tape[index].saved_bytes if k < len(tape) else -tape[index].saved_bytes
@@ -279,6 +279,124 @@ def test_the_page_fits(player, width):
     assert min(box) >= 0  # the box at work is in view
     footer = player.js("const box = document.querySelector('footer').getBoundingClientRect(); return [box.top, box.bottom]")
     assert 0 < footer[0] < footer[1] <= 900
+
+
+BARS = """
+return [...document.querySelectorAll('.picture > svg [id^="share."][data-state]')]
+  .filter((bar) => getComputedStyle(bar).opacity > 0).map((bar) => bar.id)
+"""
+
+
+def test_a_bar_appears_when_its_share_is_known(player, shown):
+    tape, drawing, _ = shown
+    (strip,) = drawing.data["shares"]
+    name = f"share.{strip['weight']}"
+    (weight,) = next(node["entries"] for node in drawing.data["nodes"] if node["id"] == strip["weight"])
+    go(player, len(tape))
+    assert player.js(BARS) == []
+    seen = set()
+    for k, event in enumerate(tape.events, len(tape) + 1):
+        if weight in dict(event.terms) or event.index == weight:
+            go(player, k)
+            now = {bar.removeprefix(name) for bar in player.js(BARS)}
+            new, seen = now - seen, now
+            assert new == ({".sum"} if event.index == weight else {f".{event.entry.t}{part}" for part in PARTS})
+    assert len(seen) == 3 * len(PARTS) + 1
+
+
+PARTS = ("", ".norm", ".number", ".step", ".total")
+
+
+def test_nothing_jumps_about_while_it_plays(player, shown):
+    """The line of the tape, the numbers and the curve of the bytes stay where they are, whatever stands in them."""
+    places = set()
+    for k in range(0, len(shown[0]) + len(shown[0].events) + 1, 7):
+        go(player, k)
+        places.add(tuple(player.js(
+            "return ['tape', 'numbers', 'curve', 'held'].map((name) =>"
+            " document.getElementById(`player:${name}`).getBoundingClientRect().top)"
+        )))  # fmt: skip
+    assert len(places) == 1
+    assert max(*places.pop()) < 820
+
+
+def test_the_tape_fits_its_place(player, shown):
+    """All of its columns are seen; what is longer than a column is cut, and told in full when pointed at."""
+    for k in range(1, len(shown[0]), 9):
+        go(player, k)
+        assert player.js("const tape = document.getElementById('player:tape'); return tape.scrollWidth - tape.clientWidth") == 0
+
+
+def test_a_wide_picture_stands_above_the_rest_if_all_of_it_can_be_read_there(browser, tmp_path):
+    tape, loss = runs.elman(9, loss_at_every_step=False)
+    loss.backward()
+    browser.media()
+    browser.size(1400, 1000)
+    browser.open(viz.play(tape, level="cell", unfold=False).save(tmp_path / "wide.html"))
+    measure = (
+        "const pane = document.querySelector('.picture'), side = document.querySelector('.side').getBoundingClientRect();"
+        "return [document.body.classList.contains('stacked'), pane.scrollWidth <= pane.clientWidth,"
+        " pane.scrollHeight <= pane.clientHeight, side.top >= pane.getBoundingClientRect().bottom]"
+    )
+    assert browser.js(measure) == [True] * 4
+    browser.size(1400, 600)  # too low for both
+    browser.until("!document.body.classList.contains('stacked')")
+    browser.size(1400, 1000)
+    browser.until("document.body.classList.contains('stacked')")
+    assert browser.complaints() == []
+
+
+def test_the_focus_goes_from_the_picture_to_the_numbers_to_the_player(player):
+    order = []
+    go(player, 60)
+    for _ in range(14):
+        player.press("Tab")
+        name = player.js("return document.activeElement.id.replace('player:', '')")
+        if name and name not in order:
+            order.append(name)
+    wanted = ["picture", "tape", "numbers", "first", "back", "play", "next", "last", "slider", "speed"]
+    assert [name for name in order if name in wanted] == wanted
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    player.press("Tab")
+    player.js("document.getElementById('player:play').focus()")
+    assert player.js(outline) == "solid"
+
+
+def test_small_gradients_are_seen_in_the_dark(browser, tmp_path):
+    """Their colour is dark blue and must stay, so they are given a light around them."""
+    w, h = tg.Parameter([[0.2]], name="w"), tg.tensor([[1.0]], name="h<init>")
+    with tg.record() as tape:
+        for t in range(4):
+            with tg.scope("rnn", t=t):
+                h = h @ w
+    h.backward()
+    browser.open(viz.play(tape, level="op").save(tmp_path / "small.html"))
+    browser.press("End")
+    lit = (
+        "const arrows = [...document.querySelectorAll('.edge.backward path')];"
+        "return arrows.map((path) => [path.getAttribute('stroke'), getComputedStyle(path).filter !== 'none'])"
+    )
+    assert not any(seen for _, seen in browser.js(lit))
+    browser.media(dark=True)
+    arrows = browser.js(lit)
+    for colour, seen in arrows:
+        assert seen == (int(colour[1:3], 16) < 0x50)
+    assert {seen for _, seen in arrows} == {True, False}
+
+
+def test_a_long_tape_opens_and_plays(browser, tmp_path):
+    """50 steps of an LSTM, operation by operation."""
+    tape, _ = modelled.recorded("LSTM", T=50)
+    browser.media()
+    browser.size(1400, 900)
+    browser.open(viz.play(tape, level="op", steps="all", budget=10_000).save(tmp_path / "long.html"))
+    go(browser, len(tape) + 300)
+    event = tape.events[299]
+    assert f"t = {event.entry.t}" in text(browser, "where")
+    assert browser.js("return document.querySelector('.picture').scrollLeft") > 3000  # it has followed
+    active = browser.js("return [...document.querySelectorAll('.picture > svg .node[data-state=active]')].map((g) => g.id)")
+    assert active and all(f"t{event.entry.t}." in name for name in active if ".sum" not in name)
+    assert browser.complaints() == []
 
 
 def test_a_click_unfolds_a_box_in_place_and_another_goes_to_its_step(player, shown):

@@ -64,7 +64,20 @@ steps.forEach((step, i) => step.lit.forEach(([nodes, edges], n) => {
   for (const edge of edges) cast[n].edges[edge].plays(i + 1);
 }));
 
+// The bars below the columns, and their sum: each is known once the sweep has passed the weight's uses at that step.
+const bars = film.bars.map(([id, known]) => {
+  const elements = ["", ".norm", ".number", ".step", ".total"].map((part) => document.getElementById(id + part));
+  return { known, elements: elements.filter(Boolean) };
+});
+
+function showBars(k) {
+  for (const { known, elements } of bars) {
+    for (const element of elements) element.dataset.state = k >= known ? "done" : "waiting";
+  }
+}
+
 function showPicture(k) {
+  showBars(k);
   cast.forEach(({ nodes, edges }, n) => {
     const [litNodes, litEdges] = k ? steps[k - 1].lit[n] : [[], []];
     nodes.forEach((actor, i) => actor.show(k, litNodes.includes(i)));
@@ -90,14 +103,16 @@ function follow(element) {
 
 const oneLine = (text) => text.replace(/[\n\r\v\f\x85\u2028\u2029]/g, "↵");
 const rows = [film.titles, ...film.rows].map((cells) => cells.map(oneLine));
-const widths = film.titles.map((_, c) => Math.max(...rows.map((cells) => [...cells[c]].length)));
+const long = new Map([[2, 12], [3, 10], [5, 15]]);  // of scope, name and inputs so much is shown; the line below has all
+const widths = film.titles.map((_, c) => Math.min(long.get(c) ?? Infinity, Math.max(...rows.map((cells) => [...cells[c]].length))));
 const toTheRight = new Set([0, 1, film.titles.length - 1]);
 const AROUND = 3;  // lines shown above and below the current one
 
 function line(row, attributes) {
   return make("div", attributes, ...rows[row].map((text, c) => {
-    const gap = " ".repeat(widths[c] - [...text].length);
-    return make("span", {}, (toTheRight.has(c) ? gap + text : text + gap) + (c + 1 < widths.length ? "  " : ""));
+    const free = widths[c] - [...text].length, gap = " ".repeat(Math.max(0, free)), between = c + 1 < widths.length ? "  " : "";
+    const cut = free < 0 ? { class: "cut", style: `width: ${widths[c]}ch`, title: text } : {};
+    return make("span", {}, make("span", cut, toTheRight.has(c) ? gap + text : text + gap), between);
   }));
 }
 
@@ -138,7 +153,7 @@ function matrix(array) {
 
 // A line of the numbers: a sign, the name of an array, what there is to say of it, and its values if it is small.
 function told(sign, name, array, role = "", more = "") {
-  const norm = array.norm === null ? "" : `, norm ${digits(array.norm)}`;
+  const norm = array.norm === null ? "" : `, norm\u00a0${digits(array.norm)}`;
   const what = make("span", { class: "what" }, make("b", {}, name), make("small", {}, role + shape(array) + norm + more));
   return make("div", { class: "row" }, make("span", { class: "sign" }, sign), what, matrix(array));
 }
@@ -198,13 +213,13 @@ const drawingOf = (tag, attributes) => {
   return element;
 };
 function area(from, to, name) {
-  let path = `M${across(from)},72`;
-  for (let k = from; k <= to; k++) path += `L${across(k).toFixed(2)},${(70 - 66 * held[k] / (peak || 1)).toFixed(2)}`;
-  drawingOf("path", { class: name, d: `${path}L${across(to).toFixed(2)},72` });
+  let path = `M${across(from)},60`;
+  for (let k = from; k <= to; k++) path += `L${across(k).toFixed(2)},${(58 - 54 * held[k] / (peak || 1)).toFixed(2)}`;
+  drawingOf("path", { class: name, d: `${path}L${across(to).toFixed(2)},60` });
 }
 area(0, turn, "forward");
 if (film.backward.length) area(turn, steps.length, "backward");
-const cursor = drawingOf("line", { class: "cursor", y1: 0, y2: 72 });
+const cursor = drawingOf("line", { class: "cursor", y1: 0, y2: 60 });
 
 function showBytes(k) {
   const said = `${held[k].toLocaleString("en")} of at most ${peak.toLocaleString("en")} bytes`;
@@ -310,8 +325,18 @@ function resize(to) {
   picture.style.height = `${height * zoom}px`;
 }
 const toWidth = () => part("picture").clientWidth / width, toHeight = () => (part("picture").offsetHeight - 20) / height;
+const fitting = () => Math.min(toWidth(), toHeight(), 1.25);
+const READABLE = 0.75;  // at this size or larger the smallest text can be read
+// A picture that is wide stands above the rest if it can be read as a whole there, and only there.
+function arrange() {
+  const { classList } = document.body;
+  classList.remove("stacked");
+  if (fitting() >= READABLE) return;
+  classList.add("stacked");
+  if (fitting() < READABLE) classList.remove("stacked");
+}
 // At first all of it, if that can be read; else as high as the pane, and it scrolls.
-const readable = () => toWidth() >= 0.75 ? Math.min(toWidth(), toHeight(), 1.25) : Math.max(0.7, Math.min(toHeight(), 1.1));
+const readable = () => fitting() >= READABLE ? fitting() : Math.max(READABLE, Math.min(toHeight(), 1.1));
 part("smaller").addEventListener("click", () => resize(zoom / 1.25));
 part("larger").addEventListener("click", () => resize(zoom * 1.25));
 part("fit").addEventListener("click", () => resize(Math.min(toWidth(), toHeight())));
@@ -370,6 +395,15 @@ part("unfold").hidden = part("hint").hidden = !Object.keys(film.inside).length;
 
 part("summary").textContent += ` · ${turn.toLocaleString("en")} entries · ` +
   (film.backward.length ? `${film.backward.length.toLocaleString("en")} steps back` : "no backward pass");
+arrange();
 resize(readable());
 show(0);
+let zoomed = false;  // by hand; else the picture follows the window
+for (const name of ["smaller", "larger", "fit"]) part(name).addEventListener("click", () => { zoomed = true; });
+addEventListener("resize", () => {
+  if (zoomed) return;
+  arrange();
+  resize(readable());
+  show(position);
+});
 }

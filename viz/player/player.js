@@ -103,7 +103,7 @@ function follow(element) {
 
 const oneLine = (text) => text.replace(/[\n\r\v\f\x85\u2028\u2029]/g, "↵");
 const rows = [film.titles, ...film.rows].map((cells) => cells.map(oneLine));
-const long = new Map([[2, 12], [3, 10], [5, 15]]);  // of scope, name and inputs so much is shown; the line below has all
+const long = new Map([[2, 11], [3, 10], [5, 14]]);  // of scope, name and inputs so much is shown; the line below has all
 const widths = film.titles.map((_, c) => Math.min(long.get(c) ?? Infinity, Math.max(...rows.map((cells) => [...cells[c]].length))));
 const toTheRight = new Set([0, 1, film.titles.length - 1]);
 const AROUND = 3;  // lines shown above and below the current one

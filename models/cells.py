@@ -133,13 +133,15 @@ class Cell(tg.Module):
             The new state, of the same form; it, or its first array, is the cell's output.
 
         Raises:
-            ShapeError: x or the state do not fit the cell.
-            TypeError: x does not hold real numbers.
+            ShapeError: x or the state do not fit the cell, or there is no row.
+            TypeError: x or the state do not hold real numbers.
         """
         x = numbers(self, x)
         if x.ndim == 0 or x.shape[-1] != self.input_size:
             raise tg.ShapeError(f"{type(self).__name__} takes x of shape (B, {self.input_size}), got {x.shape}")
         rows = x.shape[:-1]
+        if not x.size:
+            raise tg.ShapeError(f"{type(self).__name__} needs a row at least, got x of shape {x.shape}")
         if state is not None:
             state = self.checked_state(state, rows)
         projected = self.project(x)
@@ -149,18 +151,13 @@ class Cell(tg.Module):
 
     def checked_state(self, state: State, rows: tuple[int, ...]) -> State:
         """A state as tensors, if it is one of this cell's for so many rows."""
-        parts = parts_of(state)
-        wanted = [(*rows, size) for size in self.state_sizes]
-        if [part.shape for part in parts] != wanted:
-            raise tg.ShapeError(
-                f"{type(self).__name__} takes a state of {in_words(wanted)}, got {in_words([part.shape for part in parts])}"
-            )
-        return parts if len(wanted) > 1 else parts[0]
+        parts = parts_that_fit(self, state, [(*rows, size) for size in self.state_sizes])
+        return parts if len(parts) > 1 else parts[0]
 
 
 def in_words(shapes: Sequence[tuple[int, ...]]) -> str:
     """Shapes for a message."""
-    return f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {', '.join(map(str, shapes))}"
+    return f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {', '.join(map(str, shapes)) or '()'}"
 
 
 def numbers(module: tg.Module, x: Any) -> tg.Tensor:
@@ -175,6 +172,23 @@ def parts_of(state: State) -> tuple[tg.Tensor, ...]:
     """The arrays of a state as tensors, be it a tuple or a single one."""
     parts = state if isinstance(state, tuple | list) else (state,)
     return tuple([part if isinstance(part, tg.Tensor) else tg.Tensor(part) for part in parts])
+
+
+def parts_that_fit(module: tg.Module, state: State, *forms: Sequence[tuple[int, ...]]) -> tuple[tg.Tensor, ...]:
+    """The arrays of a state that a module was given, if their shapes are those of one of these forms.
+
+    Where a state is one array, it may also come as nested lists of its numbers.
+
+    Raises:
+        ShapeError: they are not; the message says the first form.
+        TypeError: they do not hold real numbers.
+    """
+    written_out = len(forms[0]) == 1 and isinstance(state, list) and all(isinstance(row, list | float | int) for row in state)
+    parts = tuple([numbers(module, part) for part in ((state,) if written_out else parts_of(state))])
+    found = [part.shape for part in parts]
+    if found not in [list(form) for form in forms]:
+        raise tg.ShapeError(f"{type(module).__name__} takes a state of {in_words(forms[0])}, got {in_words(found)}")
+    return parts
 
 
 def call_by_step(parts: Sequence[tg.Tensor], names: Sequence[str], t: int | str | None) -> None:
@@ -200,11 +214,12 @@ def gate(name: str, squash: Function, z: Any, alias: tuple[str, ...] = (), symbo
         squash: sigmoid for a gate, tanh for a candidate.
         z: what goes in, (B, H).
         alias: other names that it is found by.
-        symbol: what the value is called in print and pictures, where its step is known: by default "Γ_name".
+        symbol: what the value is called in print and pictures, where its step is known: by default "Γ_name"; "" for what is
+            called otherwise, a state.
     """
     with tg.scope(name, alias=alias) as place:
         value = squash(z)
-    if value.node is not None and place.t is not None:
+    if value.node is not None and place.t is not None and symbol != "":
         value.name = f"{symbol or 'Γ_' + name}<{place.t}>"
     return value
 
@@ -340,8 +355,8 @@ class OutputRNNCell(Cell):
         """The equations of the class."""
         seen = y_hat if seen is None else seen
         a = gate("hidden", NONLINEARITIES[self.nonlinearity], seen @ self.W_h + xW, symbol="a")  # (B, H)
-        o = gate("output", lambda a: affine(a, self.W_y, self.b_y), a, symbol="o")  # (B, O)
         activation = self.output_activation
+        o = gate("output", lambda a: affine(a, self.W_y, self.b_y), a, symbol="o" if activation else "")  # (B, O)
         return activation(o) if callable(activation) else self.ACTIVATIONS[activation](o)
 
 

@@ -10,7 +10,7 @@ import tinygrad_seq as tg
 from tinygrad_seq.models.cells import Array, State, parts_of
 from tinygrad_seq.models.decoder import Decoder
 from tinygrad_seq.models.decoding import Hypothesis
-from tinygrad_seq.models.layers import Layer
+from tinygrad_seq.models.layer import Layer
 from tinygrad_seq.models.nn import Dropout, Embedding, Linear
 from tinygrad_seq.models.sequence_model import checked_tokens, positive
 from tinygrad_seq.models.stacks import apart, output_size, recurrent

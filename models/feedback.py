@@ -16,7 +16,7 @@ import numpy as np
 import tinygrad_seq as tg
 from tinygrad_seq.models.cells import Array, OutputRNNCell, call_by_step
 from tinygrad_seq.models.forcing import by_teacher
-from tinygrad_seq.models.layers import name_of
+from tinygrad_seq.models.loop import name_of
 from tinygrad_seq.models.sequence_model import Reader, SequenceModel, checked_tokens, positive
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import one_hot, softmax
@@ -91,7 +91,7 @@ def fed_back(
             elif t:
                 read = y[t - 1]
             outputs.append(cell.step(xW, read))
-            call_by_step(outputs[-1:], cell.state_names, t)
+            call_by_step(outputs[-1:], ("o",) if between else cell.state_names, t)
     with tg.scope(name_of(cell), time_axis=0):
         return stack(outputs)
 

@@ -30,7 +30,7 @@ class GatedCell(Cell):
     """
 
     gates: ClassVar[tuple[str, ...]]
-    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"candidate": ("c", "c~", "n")}
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"candidate": ("c~", "n")}
     W_x: tg.Parameter
     W_h: tg.Parameter
     b: tg.Parameter | None
@@ -155,7 +155,7 @@ class WithMemory(GatedCell):
     """What all kinds of LSTM share: a memory c besides the state that the gates read, and these gates."""
 
     gates: ClassVar[tuple[str, ...]] = ("u", "f", "o", "candidate")
-    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"u": ("i",), "candidate": ("c", "c~", "g")}
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"u": ("i",), "candidate": ("c~", "g")}
     state_names = ("h", "c")
 
 

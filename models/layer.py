@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State, in_words, numbers, parts_of
+from tinygrad_seq.models.cells import Array, State, numbers, parts_of, parts_that_fit
 from tinygrad_seq.models.loop import Run, initial_state_of, name_of, unrolled
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import dropout
@@ -67,6 +67,8 @@ class Layer(tg.Module):
                 raise ValueError(f"{what} is a probability from 0 to 1, got {p}")
         if not (callable(merge) or merge is None or merge in MERGES):
             raise ValueError(f"merge is one of {', '.join(map(repr, MERGES))}, None or a function, not {merge!r}")
+        for cell in cells:
+            refuse_what_is_no_cell(cell)
         if state_dropout and not all("seen" in inspect.signature(getattr(cell, "step", cell)).parameters for cell in cells):
             raise TypeError("state_dropout needs a cell whose step takes `seen`, what its products read; see Cell.step")
         self.cells = list(cells)
@@ -77,6 +79,11 @@ class Layer(tg.Module):
         self.input_dropout = input_dropout
         self.state_dropout = state_dropout
         self.merge = merge
+
+    @property
+    def causal(self) -> bool:
+        """Whether outputs depend on the steps before them only; `tg.bptt.segments` asks."""
+        return self.directions == 1 and not self.reverse
 
     def forward(self, x: Any, state: State | None = None, lengths: Any = None, return_all: bool = False) -> Any:
         """Run over a batch of sequences.
@@ -94,7 +101,7 @@ class Layer(tg.Module):
 
         Raises:
             ShapeError: x, the state or the lengths do not fit, or there is nothing to run over. Nothing has been run then.
-            TypeError: x does not hold real numbers, or lengths are no integers.
+            TypeError: x or the state do not hold real numbers, or lengths are no integers.
         """
         x = numbers(self, x)
         steps, batch = self._checked_size(x)
@@ -119,7 +126,7 @@ class Layer(tg.Module):
             sides = [self._run(i, x, states[i], valid, layer, return_all) for i in range(first, first + self.directions)]
             runs += [run for _, run in sides]
             x = self._merged([outputs for outputs, _ in sides], layer)
-        result = self._as_given(x), self._gathered([run.state for run in runs])
+        result = self._as_given(x), together([run.state for run in runs])
         return (*result, [run.history for run in runs]) if return_all else result
 
     def _run(self, i: int, x: Any, state: State, valid: Array | None, layer: int, keep: bool) -> tuple[Any, Run]:
@@ -159,13 +166,6 @@ class Layer(tg.Module):
         with tg.scope("batch_first", time_axis=1):
             return tuple(swapaxes(y, 0, 1) for y in outputs) if isinstance(outputs, tuple) else swapaxes(outputs, 0, 1)
 
-    @staticmethod
-    def _gathered(states: list[State]) -> State:
-        """The states of all cells as one: their arrays stacked on a new first axis."""
-        if not isinstance(states[0], tuple | list):
-            return stack(states)
-        return tuple([stack(parts) for parts in zip(*states)])
-
     # ---- what is given, checked ---------------------------------------------------------------------------------
 
     def _checked_size(self, x: tg.Tensor) -> tuple[int, int]:
@@ -187,15 +187,43 @@ class Layer(tg.Module):
         initial = [initial_state_of(cell, batch, dtype) for cell in self.cells]
         if state is None:
             return initial
-        parts, form = parts_of(state), parts_of(initial[0])
-        one, wanted = [part.shape for part in form], [(len(self.cells), *part.shape) for part in form]
-        got = [part.shape for part in parts]
-        if got == one and len(self.cells) == 1:  # the state of the only cell
-            return [parts if isinstance(initial[0], tuple | list) else parts[0]]
-        if got != wanted:
-            raise tg.ShapeError(f"{type(self).__name__} takes a state of {in_words(wanted)}, got {in_words(got)}")
-        columns = zip(*[unstack(part) for part in parts])
-        return [column if isinstance(initial[0], tuple | list) else column[0] for column in columns]
+        single, form = not isinstance(initial[0], tuple | list), [part.shape for part in parts_of(initial[0])]
+        forms = [[(len(self.cells), *shape) for shape in form]]
+        if len(self.cells) == 1:
+            forms += [form]  # that of the only cell, as it is
+        parts = parts_that_fit(self, state, *forms)
+        given = parts[0] if single else parts
+        return [given] if [part.shape for part in parts] == form else by_cell(given)
+
+
+# ---- the states of several cells in one -----------------------------------------------------------------------------------
+
+
+def together(states: Sequence[State]) -> State:
+    """The states of all cells as a layer has them: their arrays stacked on a new first axis."""
+    if not isinstance(states[0], tuple | list):
+        return stack(states)
+    return tuple([stack(parts) for parts in zip(*states)])
+
+
+def by_cell(state: State) -> list[State]:
+    """A layer's state as the states of its cells."""
+    if not isinstance(state, tuple | list):
+        return list(unstack(state))
+    return list(zip(*[unstack(part) for part in state]))
+
+
+# ---- what is given, checked -----------------------------------------------------------------------------------------------
+
+
+def refuse_what_is_no_cell(cell: Any) -> None:
+    """TypeError for a class, for a layer, and for what makes no step."""
+    if isinstance(cell, type):
+        raise TypeError(f"a cell is needed, not a class: {cell.__name__}(input_size, hidden_size)")
+    if isinstance(cell, Layer):
+        raise TypeError(f"{type(cell).__name__} runs over all of time by itself; what is needed is a cell, which makes one step")
+    if not (hasattr(cell, "step") or callable(cell)):
+        raise TypeError(f"a cell makes a step(x, state), and {cell!r} has none; see Cell")
 
 
 def _valid(lengths: Any, steps: int, batch: int) -> Array | None:

@@ -11,10 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from tinygrad_seq.models.cells import RNNCell
 from tinygrad_seq.models.gated import GRUCell, LSTMCell
-from tinygrad_seq.models.layer import Layer as Layer  # `as`: these three may be imported from here, too
-from tinygrad_seq.models.layer import Merge
-from tinygrad_seq.models.loop import initial_state_of as initial_state_of
-from tinygrad_seq.models.loop import name_of as name_of
+from tinygrad_seq.models.layer import Layer, Merge, refuse_what_is_no_cell
 
 
 class Recurrent(Layer):
@@ -68,6 +65,7 @@ class Bidirectional(Layer):
         input_dropout: float = 0.0,
         state_dropout: float = 0.0,
     ) -> None:
+        refuse_what_is_no_cell(cell)
         if backward is None:
             backward = deepcopy(cell)
             if hasattr(backward, "reset_parameters"):

@@ -57,7 +57,7 @@ def unrolled(
     """
     name, step, single = name_of(cell), getattr(cell, "step", cell), not isinstance(state, tuple | list)
     parts = parts_of(state)
-    names = getattr(cell, "state_names", ("h", "c", *(f"s{i}" for i in range(2, len(parts)))))
+    names = names_of_state(cell, len(parts))
     first = current().scope.steps_from
     call_by_step(parts, names, first - 1 if first and not reverse else "init")
     outputs: list[Any] = [None] * len(xs)
@@ -67,11 +67,12 @@ def unrolled(
         watching: AbstractContextManager[dict[str, tg.Tensor]] = values_by_scope() if keep else nullcontext({})
         with tg.scope(name, t=t, role="cell", **at_t) as place, watching as gates:
             seen = {} if mask is None else {"seen": parts[0] * mask}
-            output, new = _apart(step(xs[t], parts[0] if single else parts, **seen), single)
+            output, new = output_and_state(cell, step(xs[t], parts[0] if single else parts, **seen), single)
             _refuse_other_shapes(cell, parts, new)
             if valid is not None and not valid[t].all():
+                shows = output is new[0]  # and then does so by way of the state, or dL/dh<t> would lack what comes through it
                 new = tuple([where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
-                output = where(_column(valid[t], output), output, 0)
+                output = where(_column(valid[t], output), new[0] if shows else output, 0)
             call_by_step(new, names, place.t)
         outputs[t], parts = output, new
         if keep:
@@ -84,6 +85,12 @@ def name_of(cell: Any) -> str:
     """The scope of a cell's steps: its `name`, or its class's without "Cell"."""
     name = getattr(cell, "name", None)
     return name if isinstance(name, str) else type(cell).__name__.removesuffix("Cell").lower() or "cell"
+
+
+def names_of_state(cell: Any, several: int) -> Sequence[str]:
+    """What a cell calls the arrays of its state: its `state_names`, or h, c, s2, s3, ..."""
+    names: Sequence[str] = getattr(cell, "state_names", ("h", "c", *(f"s{i}" for i in range(2, several))))
+    return names
 
 
 def initial_state_of(cell: Any, batch: int, dtype: Any) -> State:
@@ -130,11 +137,19 @@ def _path(scope: Scope | None, place: Scope) -> str:
     return "" if scope is None else "/".join(reversed([part for part in parts if part]))
 
 
-def _apart(result: Any, single: bool) -> tuple[Any, tuple[tg.Tensor, ...]]:
-    """(output, arrays of the state) of what a step gave: a state, or the pair of an output and a state."""
-    several = isinstance(result, tuple | list)
-    paired = several and len(result) == 2 and (single or isinstance(result[1], tuple | list))
-    output, state = result if paired else (result[0] if several else result, result)
+def output_and_state(cell: Any, made: Any, single: bool) -> tuple[Any, tuple[tg.Tensor, ...]]:
+    """(output, arrays of the state) of what a step made: a state, whose first array is the output, or the pair of both.
+
+    Args:
+        cell: whose step it was.
+        made: what it made.
+        single: whether its state is one array, and no tuple.
+    """
+    if made is None:
+        raise TypeError(f"{type(cell).__name__} made nothing of its input and state: does its step return the new state?")
+    several = isinstance(made, tuple | list)
+    paired = several and len(made) == 2 and (single or isinstance(made[1], tuple | list))
+    output, state = made if paired else (made[0] if several else made, made)
     return output, parts_of(state)
 
 

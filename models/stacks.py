@@ -12,9 +12,12 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq.models.cells import State, call_by_step, parts_of
-from tinygrad_seq.models.layers import GRU, LSTM, RNN, Layer, initial_state_of, name_of
+from tinygrad_seq.models.layer import Layer, by_cell
+from tinygrad_seq.models.layer import together as together  # `as`: the way back from `apart`
+from tinygrad_seq.models.layers import GRU, LSTM, RNN
+from tinygrad_seq.models.loop import initial_state_of, name_of, names_of_state, output_and_state
 from tinygrad_seq.ops.nn import dropout
-from tinygrad_seq.ops.shape import concatenate, stack, unstack
+from tinygrad_seq.ops.shape import concatenate, unstack
 from tinygrad_seq.tape import setting
 
 LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
@@ -53,7 +56,7 @@ def recurrent(
 
 def forward_only(layer: Layer, why: str) -> Layer:
     """The layer, if it reads from the start to the end; else ValueError."""
-    if layer.directions != 1 or layer.reverse:
+    if not layer.causal:
         raise ValueError(f"layers that read from the start to the end only are needed: {why}")
     return layer
 
@@ -76,16 +79,7 @@ def apart(state: State) -> list[State]:
     parts = parts_of(state)
     if parts[0].ndim == 2:
         return [state]
-    if not isinstance(state, tuple | list):
-        return list(unstack(parts[0]))
-    return list(zip(*[unstack(part) for part in parts]))
-
-
-def together(states: list[State]) -> State:
-    """The states of all cells as a layer has them: their arrays stacked on a new first axis."""
-    if not isinstance(states[0], tuple | list):
-        return stack(states)
-    return tuple([stack(parts) for parts in zip(*states)])
+    return by_cell(parts if isinstance(state, tuple | list) else parts[0])
 
 
 # ---- one step at a time ---------------------------------------------------------------------------------------------------
@@ -96,7 +90,8 @@ def start(layer: Layer, batch: int) -> list[State]:
     dtype = np.result_type(*({parameter.dtype for parameter in layer.parameters()} or {tg.default_dtype()}))
     states = [initial_state_of(cell, batch, dtype) for cell in layer.cells]
     for cell, state in zip(layer.cells, states):
-        call_by_step(parts_of(state), _names(cell), "init")
+        parts = parts_of(state)
+        call_by_step(parts, names_of_state(cell, len(parts)), "init")
     return states
 
 
@@ -121,19 +116,8 @@ def one_step(layer: Layer, x: Any, states: list[State], t: int, **tags: Any) -> 
                 x = dropout(x, layer.dropout, layer.training)
         with tg.scope(name_of(cell), t=t, role="cell", layer=i, direction="forward", **tags):
             projected = cell.project(x) if hasattr(cell, "project") else x
-            new = getattr(cell, "step", cell)(projected, state)
-            x, new = _output_and_state(new, state)
-            call_by_step(parts_of(new), _names(cell), t)
-        after.append(new)
+            made, single = getattr(cell, "step", cell)(projected, state), not isinstance(state, tuple | list)
+            x, parts = output_and_state(cell, made, single)
+            call_by_step(parts, names_of_state(cell, len(parts)), t)
+        after.append(parts[0] if single else parts)
     return x, after
-
-
-def _output_and_state(new: Any, state: State) -> tuple[Any, State]:
-    """What a cell's step gave: a state, whose first array is the output, or the pair of an output and a state; see `Cell`."""
-    if isinstance(new, tuple | list) and len(new) == 2 and isinstance(new[1], tuple | list) == isinstance(state, tuple | list):
-        return new[0], new[1]
-    return parts_of(new)[0], new
-
-
-def _names(cell: Any) -> tuple[str, ...]:
-    return getattr(cell, "state_names", ("h", "c"))

@@ -11,16 +11,18 @@ The other rooms of `tg.bptt` are `vanishing.py`, which measures what time does t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.states import State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
 from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
 from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.truncated import Truncated, Window, segments
-from tinygrad_seq.vanishing import Jacobians, flow, jacobians, node_in_graph, verdict
+from tinygrad_seq.vanishing import Jacobians, flow, jacobians, verdict
 
 __all__ = [
     "weight_gradients", "state_gradients", "flow", "jacobians", "Jacobians", "verdict", "Truncated", "Window", "segments",
@@ -56,23 +58,30 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
             # A value in time is taken apart by its own step, when its turn comes.
             if edge[0] in sweep.live and (edge[0] is target or not _in_time(edge[0])):
                 held = parts.setdefault(edge[0], {})
-                for t, term in _terms(node, g, by_step, edge):
+                with _nothing_taped():
+                    terms = _terms(node, g, by_step, edge)
+                for t, term in terms:
                     held[t] = _sum(held[t], term) if t in held else term
     return {}
 
 
-def state_gradients(loss: Tensor, states: Sequence[Tensor], gradient: Any = None) -> list[Array]:
+def state_gradients(loss: Tensor, states: Sequence[State], gradient: Any = None) -> list[Any]:
     """dL/dh<t> for each of these states: all that flows back to it, of its shape; zero where nothing does.
 
     Args:
         loss: a tensor whose graph has not been freed.
-        states: tensors that the loss was computed from.
+        states: tensors that the loss was computed from, or tuples of them, an LSTM's (h, c). Slices of a layer's outputs,
+            outputs[t], stand for the states that were stacked there, and so do the outputs.
         gradient: the cotangent of `loss`; 1, if it has a single element.
+
+    Returns:
+        An array for each state; a tuple of arrays for each that is a tuple.
     """
-    wanted = {node_in_graph(state) for state in states}
+    nodes = nodes_of_states(states)
+    wanted = {node for parts in nodes for node in parts}
     found = {node: np.array(g) for node, g in _steps(_sweep(loss, gradient)) if node in wanted}
-    nodes = map(node_in_graph, states)
-    return [found[node] if node in found else np.zeros(node.shape, node.dtype) for node in nodes]
+    gradients = [tuple([found[node] if node in found else np.zeros(node.shape, node.dtype) for node in parts]) for parts in nodes]
+    return [parts if isinstance(state, (tuple, list)) else parts[0] for state, parts in zip(states, gradients)]
 
 
 # ---- taking a sum apart -----------------------------------------------------------------------------------------------
@@ -158,8 +167,14 @@ def _steps(sweep: Sweep) -> Iterator[tuple[Node, Any]]:
     """The steps of a sweep, each of them run with nothing taped."""
     steps = iter(sweep)
     while True:
-        with setting(**sweeping(current(), False)), np.errstate(all="ignore"):
+        with _nothing_taped():
             step = next(steps, None)
         if step is None:
             return
         yield step
+
+
+@contextmanager
+def _nothing_taped() -> Iterator[None]:
+    with setting(**sweeping(current(), False)), np.errstate(all="ignore"):
+        yield

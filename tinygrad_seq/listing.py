@@ -121,8 +121,12 @@ class Tape:
         return Tape(self._recording, [entry.index for entry in self if entry.t == t])
 
     def find(self, name: str, t: int | None = None) -> Tape:
-        """The entries with this op, tensor name, or part of the scope (or an alias of it), exactly; at step t, if given."""
-        return Tape(self._recording, [entry.index for entry in self if entry.is_called(name) and t in (None, entry.t)])
+        """The entries with this op, tensor name, or part of the scope (or an alias of it), exactly; at step t, if given.
+
+        `find("h", t=3)` finds "h<3>", too: names of values in time end in their step.
+        """
+        at_t = self if t is None else self.at(t)
+        return Tape(self._recording, [entry.index for entry in at_t if entry.is_called(name) or entry.name == f"{name}<{t}>"])
 
     def entry_of(self, tensor: Tensor) -> Entry:
         """The entry of a tensor; KeyError if it is not on the tape."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from math import isqrt
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Truncated:
         axis: of the sequences and outputs, which is time.
 
     Raises:
+        TypeError: k1 or k2 is no whole number.
         ValueError: k1 < 1; k2 < k1, which would leave out the loss of some steps; or a k2 that is no multiple of k1, so that a
             window would start where no state was carried.
 
@@ -76,7 +78,8 @@ class Truncated:
     """
 
     def __init__(self, k1: int, k2: int | None = None, axis: int = 0) -> None:
-        k2 = k1 if k2 is None else k2
+        k1 = index(k1)
+        k2 = k1 if k2 is None else index(k2)
         if k1 < 1:
             raise ValueError(f"k1 must be at least 1, not {k1}")
         if k2 < k1:
@@ -229,7 +232,7 @@ def counted_from(state: State) -> Any:
 
 
 def segments(
-    f: Callable[..., Any], length: int | None = None, join: Callable[[list[Any]], Any] = np.concatenate, axis: int = 0
+    f: Callable[..., Any], length: int | None = None, join: Callable[[list[Any]], Any] | None = None, axis: int = 0
 ) -> Callable[..., tuple[Any, State]]:
     """f over a long sequence, segment by segment, each checkpointed: full back-propagation in O(sqrt(T)) memory.
 
@@ -239,13 +242,18 @@ def segments(
     those of the whole sequence.
 
     Args:
-        f: `f(*parts, state) -> (output, state)`, which runs some steps of each sequence; a recurrent layer is one.
+        f: `f(*parts, state) -> (output, state)`, which runs some steps of each sequence; a recurrent layer is one, unless it
+            reads from the end.
         length: steps in a segment; about sqrt(T) by default.
-        join: makes one of the list of outputs; `sum` for losses.
-        axis: of the sequences, which is time.
+        join: makes one of the list of outputs: `sum` for losses; by default side by side along the axis.
+        axis: of the sequences and outputs, which is time.
 
     Returns:
-        A function `(*sequences, state=None) -> (output, state)`. It raises ShapeError if the sequences differ in length.
+        A function `(*sequences, state=None, lengths=None) -> (output, state)`. With `lengths` (B,), f gets those of its own
+        steps by that name. It raises ShapeError if the sequences differ in length, or one of `lengths` is longer.
+
+    Raises:
+        ValueError: length < 1, or f is not `causal`: it says of itself that it needs the end of a sequence to begin.
 
     Example:
         >>> import numpy as np, tinygrad_seq as tg
@@ -263,18 +271,27 @@ def segments(
     """
     if length is not None and length < 1:
         raise ValueError(f"a segment has at least 1 step, not {length}")
+    if not getattr(f, "causal", True):
+        raise ValueError(f"{type(f).__name__} reads from the end of a sequence, too: by segments it would be another function")
     light = checkpoint(f)
+    joined = join or (lambda outputs: np.concatenate(outputs, axis=axis))
 
-    def in_segments(*sequences: Any, state: State = None) -> tuple[Any, State]:
+    def in_segments(*sequences: Any, state: State = None, lengths: Any = None) -> tuple[Any, State]:
         steps = _common_length(sequences, axis)
+        if lengths is not None:
+            lengths = np.asarray(lengths)
+            if lengths.size and not 0 <= lengths.min() <= lengths.max() <= steps:
+                raise ShapeError(f"lengths are from 0 to {steps}, the number of steps, got {lengths.tolist()}")
         stride, around = length or max(1, isqrt(steps)), current().scope.steps_from
         outputs = []
         for start in range(0, max(1, steps), stride):
-            parts = [_cut(sequence, start, min(start + stride, steps), axis) for sequence in sequences]
+            stop = min(start + stride, steps)
+            parts = [_cut(sequence, start, stop, axis) for sequence in sequences]
+            within = {} if lengths is None else {"lengths": np.clip(lengths, start, stop) - start}
             with scope("", steps_from=around + start):
-                output, state = light(*parts, state)
+                output, state = light(*parts, state, **within)
             outputs.append(output)
-        return join(outputs), state
+        return joined(outputs), state
 
     return in_segments
 

@@ -1,4 +1,4 @@
-"""Does the gradient vanish, explode or arrive? Public as part of `tg.bptt`; needs `sweep.py`.
+"""Does the gradient vanish, explode or arrive? Public as part of `tg.bptt`; needs `sweep.py`, `states.py`.
 
 On its way from step t back to step s the gradient is multiplied by the Jacobian of every step in between:
 
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError, ShapeError
+from tinygrad_seq.states import PASS_ON, State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping
 from tinygrad_seq.tape import Node, Watch, current, setting
 from tinygrad_seq.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
-State = Any  # a tensor, or a tuple of them: an LSTM's (h, c)
 
 PARTS = {"h": slice(0, 1), "c": slice(1, 2), "both": slice(None)}  # of a state that is a tuple
 
@@ -43,6 +43,7 @@ def flow(losses: Sequence[Tensor], states: Sequence[State], gradient: Any = None
         losses: the loss of each step, tensors of one element whose graph has not been freed. Their number need not be
             that of the states: `flow([loss], states)` is one row.
         states: the state of each step, tensors (B, H) that the losses were computed from; an LSTM's may be pairs (h, c).
+            Slices of a layer's outputs, outputs[t], stand for the states that were stacked there, and so do the outputs.
         gradient: the cotangent that every loss starts with; 1, if they have a single element.
 
     Returns:
@@ -50,7 +51,8 @@ def flow(losses: Sequence[Tensor], states: Sequence[State], gradient: Any = None
         everywhere above the diagonal unless something reads the future (a bidirectional layer does).
 
     Raises:
-        AutodiffError: a loss or a state requires no gradient, or the states are one stacked tensor.
+        AutodiffError: a loss or a state requires no gradient, no loss was computed from any of the states, or these are one
+            array in which no states were stacked.
         FreedGraphError: a backward pass has freed the graph.
 
     Example:
@@ -62,10 +64,12 @@ def flow(losses: Sequence[Tensor], states: Sequence[State], gradient: Any = None
                [0.5 , 1.  , 0.  ],
                [0.25, 0.5 , 1.  ]])
     """
-    by_state = [tuple(map(node_in_graph, parts)) for parts in _parts_of_each(states)]
+    by_state = nodes_of_states(states)
     wanted = {node for parts in by_state for node in parts}
     sources = [node_in_graph(loss) for loss in losses]
     probe = Probe(sources, _earliest(wanted))
+    if wanted and sources and wanted.isdisjoint(probe.live):
+        raise AutodiffError(f"no loss was computed from {by_state[0][0].describe()} or any other of these states; {PASS_ON}")
     norms = np.zeros((len(sources), len(by_state)))
     for t, (source, loss) in enumerate(zip(sources, losses)):
         found = probe.cotangents({source: seed(loss, gradient)}, wanted)
@@ -110,7 +114,7 @@ def jacobians(states: Sequence[State], which: str = "both") -> Jacobians:
             product of such blocks is not the derivative over several steps; of Jacobians of both it is.
 
     Raises:
-        AutodiffError: fewer than two states, one that requires no gradient, one stacked tensor instead of the states, or
+        AutodiffError: fewer than two states, one that requires no gradient, one array in which no states were stacked, or
             rows of the batch that depend on each other.
         ShapeError: states that are not all (B, H), or an empty batch.
         FreedGraphError: a backward pass has freed the graph.
@@ -127,18 +131,17 @@ def jacobians(states: Sequence[State], which: str = "both") -> Jacobians:
     """
     if which not in PARTS:
         raise ValueError(f"which={which!r}: it may be 'h', 'c' or 'both'")
-    by_step = _parts_of_each(states)
+    by_step = nodes_of_states(states)
     if len(by_step) < 2:
         raise AutodiffError(f"jacobians needs the states of at least two steps, got {len(by_step)}")
-    shapes = [[part.shape for part in parts] for parts in by_step]
+    shapes = [[node.shape for node in nodes] for nodes in by_step]
     if any(len(shape) != 2 or 0 in shape or shape[0] != shapes[0][0][0] for shape in shapes[0]) or any(
         others != shapes[0] for others in shapes
     ):
         raise ShapeError(f"jacobians needs states of the same shape (B, H), not empty, at all steps; got {shapes}")
     if not by_step[0][PARTS[which]]:
         raise ValueError("which='c' needs states that are pairs (h, c)")
-    nodes = [tuple(map(node_in_graph, parts)) for parts in by_step]
-    steps = [_jacobian(before, after, PARTS[which], t) for t, (before, after) in enumerate(pairwise(nodes))]
+    steps = [_jacobian(before, after, PARTS[which], t) for t, (before, after) in enumerate(pairwise(by_step))]
     return Jacobians(np.stack([matrix for matrix, _ in steps]), tuple(t for t, (_, met) in enumerate(steps) if not met))
 
 
@@ -263,6 +266,7 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
 
     Raises:
         AutodiffError: there are fewer than two states to compare, or NaN among the numbers.
+        ShapeError: the weight is not (H, H): that of an LSTM or GRU is several side by side, and no bound by itself.
 
     Example:
         >>> import numpy as np, tinygrad_seq as tg
@@ -276,14 +280,16 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     if isinstance(measured, Jacobians):
         logs, what = np.append(measured.log_norms.mean(axis=1), 0.0), f"dh<{len(measured)}>/dh<s>"
     else:
-        last = np.asarray(measured)[-1].astype(float)
+        rows = np.atleast_2d(np.asarray(measured, float))
         with np.errstate(divide="ignore"):
-            logs, what = np.log(last), f"dL<{len(measured) - 1}>/dh<s>"
+            logs, what = np.log(rows[-1]), f"dL<{len(rows) - 1}>/dh<s>" if len(rows) > 1 else "dL/dh<s>"
     lines = _measured_in_words(logs, what, tolerance)
     if isinstance(measured, Jacobians):
         lines += _bound_in_words(measured)
     if weight is not None:
         matrix = np.asarray(weight.data if isinstance(weight, Tensor) else weight, float)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ShapeError(f"the bound of a weight is known for that of a plain RNN, (H, H), and not for shape {matrix.shape}")
         largest, limit = float(np.linalg.norm(matrix, 2)), 1 / gamma
         radius = np.abs(np.linalg.eigvals(matrix)).max()
         against = _against(largest, limit, f"1/γ = {limit:.3g}")
@@ -364,20 +370,3 @@ class Probe(Sweep):
 
     def _shown(self, node: Node, watch: Watch, g: Any) -> Any:
         return g
-
-
-def node_in_graph(tensor: Any) -> Node:
-    """The node of a tensor that a gradient can reach; an AutodiffError for anything else."""
-    if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.node is None:
-        raise AutodiffError("the gradient was asked for of something that requires none: a constant, or a detached state")
-    return tensor.node
-
-
-def _parts_of_each(states: Sequence[State]) -> list[tuple[Any, ...]]:
-    """The tensors of each state: of a tuple its parts."""
-    if isinstance(states, (Tensor, np.ndarray)):
-        raise AutodiffError(
-            f"the states came as one array of shape {states.shape}, and no step was computed from its slices. "
-            "Pass the list of the states that the steps handed on"
-        )
-    return [tuple(state) if isinstance(state, (tuple, list)) else (state,) for state in states]

@@ -95,6 +95,31 @@ def test_a_state_that_the_loss_ignores_has_gradient_zero():
     assert (tg.bptt.state_gradients(a.sum(), [a, b])[1] == 0).all()
 
 
+def test_a_state_may_be_a_pair():
+    h, c = tg.tensor([[1.0, 2.0]], requires_grad=True), tg.tensor([[3.0, 5.0]], requires_grad=True)
+    first = h * 2, c * h
+    loss = (first[0] * first[1]).sum()
+    (pair, alone) = tg.bptt.state_gradients(loss, [first, first[0]])
+    np.testing.assert_array_equal(pair[0], first[1].data)
+    np.testing.assert_array_equal(pair[1], first[0].data)
+    np.testing.assert_array_equal(alone, first[1].data)
+
+
+def test_checkpointed_steps_stand_outside_of_time():
+    W, x = tg.tensor(np.array([[0.5, 0.2], [0.1, 0.4]]), requires_grad=True), np.ones((9, 3, 2))
+
+    def some(x, h):
+        for x_t in x:
+            h = np.tanh(x_t + h @ W)
+        return h[None], h
+
+    loss = tg.bptt.segments(some)(x, state=np.zeros((3, 2)))[0].sum()
+    parts = tg.bptt.weight_gradients(loss, W)
+    assert list(parts) == [None] and W.grad is None
+    loss.backward()
+    np.testing.assert_allclose(parts[None], W.grad.data, rtol=1e-14)
+
+
 def test_constants_have_no_gradient_to_take_apart():
     x, *weights = problem()
     loss, states = unrolled(x, *weights)
@@ -108,3 +133,9 @@ def test_nothing_is_changed():
     tg.bptt.weight_gradients(loss, weights[1])
     assert all(W.grad is None for W in weights)
     loss.backward()
+
+
+def test_what_is_no_tensor_is_told_by_its_kind():
+    W = tg.tensor(np.ones((2, 2)), requires_grad=True)
+    with pytest.raises(tg.AutodiffError, match="the gradient was asked for of a list, which is on no graph"):
+        tg.bptt.weight_gradients((W * 2).sum(), [W])

@@ -90,6 +90,7 @@ def test_slices_keep_indices_and_at_and_find_are_exact():
     assert [e.index for e in tape.find("tanh")] == [5, 9, 13]
     assert [e.index for e in tape.find("rnn", t=1)] == [e.index for e in tape.at(t=1)]
     assert len(tape.find("h<1")) == 0 and len(tape.find("")) == 0
+    assert [e.name for e in tape.find("h", t=1)] == ["h<1>"] and len(tape.find("h")) == 0
     assert [e.name for e in tape[2:9].find("tanh")] == ["h<0>"]
     assert len(part.whole) == len(tape)
 

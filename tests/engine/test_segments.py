@@ -38,8 +38,9 @@ def test_segments_along_another_axis():
         return (x * 2, h)
 
     x = np.arange(10.0).reshape(2, 5)
-    found, _ = tg.bptt.segments(some_steps, join=lambda parts: np.concatenate(parts, axis=1), axis=1)(x)
-    assert np.array_equal(found, 2 * x)
+    for axis in (1, -1):
+        found, _ = tg.bptt.segments(some_steps, axis=axis)(x)
+        assert np.array_equal(found, 2 * x)
 
 
 def test_segments_refuse_what_does_not_fit():
@@ -47,6 +48,29 @@ def test_segments_refuse_what_does_not_fit():
         tg.bptt.segments(Elman(), 0)
     with pytest.raises(tg.ShapeError, match="differ"):
         tg.bptt.segments(Elman())(np.zeros(3), np.zeros(4))
+
+
+def test_segments_know_how_many_of_their_steps_are_real():
+    def some_steps(x, state, lengths):
+        return [(len(x), *lengths)], state
+
+    assert tg.bptt.segments(some_steps, 4, chained)(np.zeros((10, 3)), lengths=[0, 5, 10])[0] == [
+        (4, 0, 4, 4), (4, 0, 1, 4), (2, 0, 0, 2),
+    ]  # fmt: skip
+    with pytest.raises(tg.ShapeError, match=r"lengths are from 0 to 10, the number of steps, got \[11\]"):
+        tg.bptt.segments(some_steps, 4)(np.zeros((10, 3)), lengths=[11])
+
+
+def chained(parts):
+    return [each for part in parts for each in part]
+
+
+def test_what_reads_from_the_end_has_no_segments():
+    class Backward(Elman):
+        causal = False
+
+    with pytest.raises(ValueError, match="Backward reads from the end of a sequence, too"):
+        tg.bptt.segments(Backward())
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------------

@@ -177,6 +177,13 @@ def test_numbers_of_steps_that_make_no_windows_are_refused(k1, k2, match):
         tg.bptt.Truncated(k1, k2)
 
 
+def test_numbers_of_steps_are_whole():
+    assert repr(tg.bptt.Truncated(np.int64(2), np.uint8(4))) == "Truncated(k1=2, k2=4)"
+    for wrong in ((2.5,), (2, 4.0), ("2",)):
+        with pytest.raises(TypeError):
+            tg.bptt.Truncated(*wrong)
+
+
 def test_sequences_that_do_not_fit_are_refused_at_once():
     truncated = tg.bptt.Truncated(2)
     for sequences in ((), (np.zeros(3), np.zeros(4)), (np.zeros(3), np.array(1.0))):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
+from tinygrad_seq.states import nodes_of_states
 
 RNG = np.random.default_rng(0)
 
@@ -164,11 +165,65 @@ def test_a_graph_that_was_freed_is_refused(measure):
         measure(losses, states)
 
 
-@pytest.mark.parametrize("measure", [lambda states: tg.bptt.flow([states[-1].sum()], states), tg.bptt.jacobians])
-def test_slices_of_a_stacked_array_are_not_taken_for_states(measure):
+# ---- which node is a state --------------------------------------------------------------------------------------------------
+
+STACKED = {  # what stands for the states where a network gives them as one array: that array, and its slices
+    "the array": lambda states: np.stack(states),
+    "its rows": lambda states: list(np.stack(states)),
+    "slices": lambda states: [np.stack(states)[t - len(states)] for t in range(len(states))],
+    "batch first": lambda states: np.swapaxes(np.stack(states), 0, 1),
+    "slices, batch first": lambda states: [np.swapaxes(np.stack(states), 0, 1)[:, t] for t in range(len(states))],
+    "rows, stacked so": lambda states: tg.unstack(np.stack(states, axis=1), axis=-2),
+}
+
+
+@pytest.mark.parametrize("kind", STACKED)
+def test_slices_of_states_that_were_stacked_are_taken_for_these(kind):
+    """No step was computed from a slice, so that nothing but its own loss would seem to flow back to it."""
+    losses, states, _ = elman()
+    given = STACKED[kind](states)
+    assert np.array_equal(tg.bptt.flow(losses, given), tg.bptt.flow(losses, states))
+    assert np.array_equal(tg.bptt.jacobians(given).matrices, tg.bptt.jacobians(states).matrices)
+    for found, wanted in zip(tg.bptt.state_gradients(sum(losses), given), tg.bptt.state_gradients(sum(losses), states)):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_losses_of_the_slices_reach_the_states():
     _, states, _ = elman()
-    with pytest.raises(tg.AutodiffError, match="one array of shape"):
-        measure(np.stack(states))
+    outputs = np.stack(states)
+    losses, slices = [(outputs[t] ** 2).sum() for t in range(6)], [outputs[t] for t in range(6)]
+    found = tg.bptt.flow(losses, slices)
+    assert np.array_equal(found, tg.bptt.flow(losses, states))
+    assert (found[np.tril_indices(6)] > 0).all()
+
+
+def test_a_slice_of_anything_else_is_what_it_is():
+    x, W = leaf(4, 3, 2), leaf(2, 2)
+    inputs, halves = [x[t] for t in range(4)], np.concatenate([x, x], axis=2)
+    states = [inputs[0] @ W, *(halves[t][:, :2] @ W for t in range(1, 4))]
+    constant = [np.stack([np.ones((3, 2)), states[0]])[0]]
+    for each in (inputs, [h[:, :1] for h in states], list(np.stack(states, axis=1)), [np.stack(states)[1:3]], constant):
+        nodes = nodes_of_states(each)
+        assert nodes == [(tensor.node,) for tensor in each]
+
+
+@pytest.mark.parametrize("measure", [lambda states: tg.bptt.flow([states[-1].sum()], states), tg.bptt.jacobians])
+def test_an_array_in_which_no_states_were_stacked_is_refused(measure):
+    _, states, _ = elman()
+    for array in (np.stack(states) * 2, np.ones((4, 3, 2)), np.concatenate([state[None] for state in states])):
+        with pytest.raises(tg.AutodiffError, match=r"one array of shape .* pass the list of the states that the steps handed on"):
+            measure(array)
+    with pytest.raises(tg.AutodiffError, match="requires none"):
+        measure(np.stack([tg.tensor(np.zeros((3, 4))), *states]))
+
+
+def test_states_that_no_loss_was_computed_from_are_refused():
+    """All would be zero, which is not what was measured."""
+    losses, states, _ = elman()
+    others = [state * 1 for state in states]
+    with pytest.raises(tg.AutodiffError, match=r"no loss was computed from .*multiply.* or any other of these states"):
+        tg.bptt.flow(losses, others)
+    assert tg.bptt.flow(losses, [*others, states[2]])[:, :-1].any() == 0  # one of them suffices
 
 
 def test_constants_are_refused():
@@ -340,6 +395,13 @@ def test_gamma_moves_the_bound():
     assert "is 3, below 1/γ = 4, which suffices to vanish" in tg.bptt.verdict(J, W, gamma=0.25)
 
 
+def test_a_weight_of_several_gates_has_no_bound_by_itself():
+    J = tg.bptt.jacobians(linear(leaf(3, 3), T=4))
+    for weight in (np.ones((3, 12)), np.ones(3)):
+        with pytest.raises(tg.ShapeError, match=r"a plain RNN, \(H, H\), and not for shape \(3,"):
+            tg.bptt.verdict(J, weight)
+
+
 def test_a_large_singular_value_does_not_make_a_gradient_explode():
     """Erratum E6: the spectral radius is 0.5, a single step stretches by far more than 1, and yet it vanishes."""
     W = tg.tensor(np.array([[0.5, 10.0], [0.0, 0.5]]), requires_grad=True)
@@ -360,8 +422,9 @@ def test_the_measured_rate_stands_in_the_text():
 def test_the_verdict_on_exact_zeros_and_infinities():
     assert "Before s=2 it is exactly zero" in tg.bptt.verdict(np.array([[0, 0, 0.25, 0.5, 1]]))
     assert tg.bptt.verdict(np.array([[0, 0, 1.0]])) == (
-        "The gradient vanishes at once: ‖dL<0>/dh<s>‖ is exactly zero at 2 of 3 states."
+        "The gradient vanishes at once: ‖dL/dh<s>‖ is exactly zero at 2 of 3 states."
     )
+    assert "‖dL<1>/dh<s>‖ is 1 at s=1 and 0.5 at s=0" in tg.bptt.verdict(np.array([[1.0, 0.0], [0.5, 1.0]]))
     told = tg.bptt.verdict(np.array([[np.inf, 1.0, 1.0]]))
     assert told.startswith("The gradient explodes") and "Before s=1 it is infinite" in told
     with pytest.raises(tg.AutodiffError, match="one state only"):

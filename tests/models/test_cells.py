@@ -76,7 +76,7 @@ NAMES = {
     "gru": {"u": "u", "r": "r", "candidate": "candidate", "n": "candidate", "c~": "candidate"},
     "gru reset after": {"u": "u", "r": "r", "n": "candidate"},
     "simplified gru": {"u": "u", "candidate": "candidate"},
-    "lstm": {"u": "u", "i": "u", "f": "f", "o": "o", "g": "candidate", "c": "candidate"},
+    "lstm": {"u": "u", "i": "u", "f": "f", "o": "o", "g": "candidate", "c~": "candidate"},
     "peephole lstm": {"i": "u", "f": "f", "o": "o", "g": "candidate"},
     "coupled lstm": {"i": "u", "o": "o", "g": "candidate"},
     "layer norm lstm": {"i": "u", "f": "f", "o": "o", "g": "candidate"},
@@ -95,6 +95,19 @@ def test_gates_are_found_by_name_and_by_pytorchs_name(kind):
         np.testing.assert_array_equal(entry.value, history[name][3].data)
         assert entry.name.endswith("<3>")
         assert entry.scope == f"{cell.name}/{name}"
+
+
+@every_cell
+def test_states_are_found_by_their_name_and_step(kind):
+    cell, x = make(kind), np.random.default_rng(9).normal(size=(T, B, I))
+    with tg.record() as tape:
+        outputs, _, (history,) = Recurrent(cell)(x, return_all=True)
+    for name in cell.state_names:
+        for t in range(T):
+            (entry,) = tape.find(name, t=t)
+            assert entry.name == f"{name}<{t}>"
+            np.testing.assert_array_equal(entry.value, history[name][t].data)
+    np.testing.assert_array_equal(tape.find("h", t=3)[0].value, outputs.data[3])
 
 
 def test_gates_are_named_after_the_document():
@@ -188,6 +201,19 @@ def test_a_missing_state_is_zeros_and_a_single_sample_needs_no_batch(kind):
 
 
 @every_cell
+def test_a_state_may_be_written_out(kind):
+    """As nested lists of numbers; and as a list or tuple of arrays, be it one."""
+    cell, rng = make(kind), np.random.default_rng(14)
+    x, state = rng.normal(size=(B, I)), a_state(cell, rng)
+    expected = [part.data for part in parts_of(cell(x, state))]
+    parts = [part.data for part in parts_of(state)]
+    written = [part.tolist() for part in parts] if len(parts) > 1 else parts[0].tolist()
+    for form in (written, parts, tuple(parts), [tg.tensor(part) for part in parts]):
+        for found, wanted in zip(parts_of(cell(x.tolist(), form)), expected):
+            np.testing.assert_allclose(found.data, wanted, rtol=1e-5, atol=1e-6)  # Python's numbers are float32 here
+
+
+@every_cell
 def test_the_state_has_the_form_that_it_came_in(kind):
     cell = CELLS[kind]()
     state = cell(np.ones((B, I), np.float32))
@@ -203,6 +229,10 @@ def test_what_does_not_fit_is_refused(kind):
         cell(rng.normal(size=(B, I + 1)))
     with pytest.raises(tg.ShapeError, match="takes x"):
         cell(1.0)
+    with pytest.raises(tg.ShapeError, match=r"needs a row at least, got x of shape \(0, 3\)"):
+        cell(np.ones((0, I)))
+    with pytest.raises(TypeError, match=f"{type(cell).__name__} takes real numbers, got complex128"):
+        cell(rng.normal(size=(B, I)), np.ones((B, H)) * 1j)
     with pytest.raises(tg.ShapeError, match="takes a state of"):
         cell(rng.normal(size=(B, I)), a_state(cell, rng, rows=(B + 1,)))
     with pytest.raises(tg.ShapeError, match="takes a state of"):

@@ -231,6 +231,12 @@ def test_the_only_cells_state_needs_no_axis_of_layers():
     np.testing.assert_array_equal(Recurrent(cell)(x, h)[0].data, Recurrent(cell)(x, h[None])[0].data)
 
 
+@pytest.mark.parametrize("state", [lambda h: h.tolist(), lambda h: h[None].tolist(), lambda h: (h,), lambda h: [h[None]]])
+def test_a_state_may_be_written_out(state):
+    layer, x, h = GRU(I, H).to(np.float64), np.ones((T, B, I)), np.random.default_rng(11).normal(size=(B, H)).round(2)
+    np.testing.assert_allclose(layer(x, state(h))[0].data, layer(x, h)[0].data, rtol=1e-6)
+
+
 def test_the_output_cells_state_is_its_last_output():
     outputs, state = Recurrent(OutputRNNCell(I, 6, H))(np.ones((T, B, I)))
     np.testing.assert_array_equal(outputs.data[-1], state.data[0])

@@ -60,6 +60,7 @@ def wrong_calls(layer):
     yield state_of(lambda part: part[..., :-1]), tg.ShapeError, f"takes a {form}"
     yield state_of(lambda part: np.concatenate([part, part])), tg.ShapeError, f"takes a {form}"
     yield dict(x=x, state=(*states, states[0])), tg.ShapeError, f"takes a {form} .*, got shapes"
+    yield state_of(lambda part: part * 1j), TypeError, "takes real numbers, got complex128"
     if len(states) > 1:
         yield dict(x=x, state=states[0]), tg.ShapeError, f"takes a {form} .*, got shape "
     if len(layer.cells) > 1:
@@ -110,10 +111,26 @@ def test_a_cell_that_asks_too_much_is_refused():
         def step(self, x, h):
             return tg.concatenate([h, h], axis=1)
 
+    class Forgetful(tg.Module):
+        hidden_size = H
+
+        def step(self, x, h):
+            np.tanh(x + h)
+
+    with pytest.raises(TypeError, match="Forgetful made nothing of its input and state: does its step return the new state"):
+        Recurrent(Forgetful())(np.ones((T, B, H)))
     with pytest.raises(tg.ShapeError, match=r"Growing made a state of shape \(2, 8\) out of one of shape \(2, 4\)"):
         Recurrent(Growing())(np.ones((T, B, I)))
     with pytest.raises(TypeError, match="needs a hidden_size, or initial_state"):
         Recurrent(tg.Module())(np.ones((T, B, I)))
+    for wrong, message in (
+        (GRUCell, r"a cell is needed, not a class: GRUCell\(input_size, hidden_size\)"),
+        (GRU(I, H), "GRU runs over all of time by itself; what is needed is a cell"),
+        (7, r"a cell makes a step\(x, state\), and 7 has none"),
+    ):
+        for layer in Recurrent, Bidirectional:
+            with pytest.raises(TypeError, match=message):
+                layer(wrong)
     with pytest.raises(TypeError, match="`seen`"):
         Recurrent(LeakyCell(I, H), state_dropout=0.5)
 

@@ -28,6 +28,36 @@ def test_the_parts_of_every_weights_gradient_add_up(kind, lengths):
             assert not any(parts[name][t].any() for t in range(longest, T)), name
 
 
+@pytest.mark.parametrize("lengths", [None, [3, 0, 2, T]], ids=str)
+@every_layer
+def test_all_that_flows_back_to_a_state_is_known(kind, lengths):
+    """dL/dh<t>: what comes through the output of step t, and what comes through the next state; rows that have ended get none."""
+    layer = built(kind)
+    x = inputs(layer, batch=4)
+    outputs, _, histories = layer(x if lengths is None else padded(x, layer, lengths), lengths=lengths, return_all=True)
+    loss = weighted([outputs])
+    for cell, history in zip(layer.cells, histories):
+        states = history["h"]
+        if type(cell).__name__ == "CountingCell" or not states[0].requires_grad:
+            continue
+        found = tg.bptt.state_gradients(loss, states)
+        for t in range(T):
+            assert found[t][np.array(lengths or [T] * 4) > t].any(axis=1).all(), t
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 0, 2, T]], ids=str)
+@pytest.mark.parametrize("kind", ["Recurrent, gru", "Recurrent, lstm", "RNN batch first", "LSTM projected"])
+def test_slices_of_outputs_stand_for_states(kind, lengths):
+    layer = built(kind)
+    outputs, _, histories = layer(inputs(layer, batch=4), lengths=lengths, return_all=True)
+    slices = [outputs[:, t] if layer.batch_first else outputs[t] for t in range(T)]
+    losses = [weighted([each]) for each in slices]
+    states = histories[-1]["h"]
+    assert (np.diag(tg.bptt.flow(losses, states)) > 0).all()
+    np.testing.assert_array_equal(tg.bptt.flow(losses, slices), tg.bptt.flow(losses, states))
+    np.testing.assert_array_equal(tg.bptt.flow(losses, outputs), tg.bptt.flow(losses, states))
+
+
 def test_what_flows_through_a_step_is_that_steps():
     """The hoisted product's part at t is x<t>^T times what reached its row t."""
     layer, x = RNN(I, H).to(np.float64), np.random.default_rng(3).normal(size=(T, B, I))

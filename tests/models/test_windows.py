@@ -5,7 +5,8 @@ import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq import viz
-from tinygrad_seq.models import GRU, LSTM, Bidirectional, GRUCell
+from tinygrad_seq.models import GRU, LSTM, RNN, Bidirectional, GRUCell, Recurrent
+from tinygrad_seq.models.cells import parts_of
 
 from .kinds import B, H, I, built, every_layer, inputs, weighted
 
@@ -89,6 +90,34 @@ def test_segments_of_a_layer_count_on(length):
         assert list(parts) == list(range(STEPS)), name
     loss.backward()
     assert all(parameter.grad.data.any() for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU, batch first"])
+def test_segments_of_a_layer_give_what_the_layer_gives(kind):
+    """With lengths, a state and either order of axes: outputs, the last state and all gradients."""
+    tg.manual_seed(0)
+    first = "batch" in kind
+    layer = (GRU(I, H, num_layers=2, batch_first=True) if first else LSTM(I, H, proj_size=2)).to(np.float64)
+    lengths = [STEPS, 0, 4]
+    beyond = np.arange(STEPS)[:, None] >= np.array(lengths)
+    x = np.where(beyond[:, :, None], np.nan, np.random.default_rng(0).normal(size=(STEPS, 3, I)))
+    x = np.swapaxes(x, 0, 1) if first else x
+    state = tuple(part.data + 0.5 for part in parts_of(layer(np.nan_to_num(x))[1]))
+    found = []
+    for run in (layer, tg.bptt.segments(layer, 3, axis=1 if first else 0)):
+        layer.zero_grad()
+        outputs, last = run(x, state=state, lengths=lengths)
+        weighted([outputs, *parts_of(last)]).backward()
+        found.append([outputs.data, *(part.data for part in parts_of(last)), *(p.grad.data for p in layer.parameters())])
+    for whole_run, by_segments in zip(*found):
+        np.testing.assert_allclose(by_segments, whole_run, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("layer", [Bidirectional(GRUCell(I, H)), Recurrent(GRUCell(I, H), reverse=True)])
+def test_what_reads_from_the_end_is_no_matter_of_segments(layer):
+    assert not layer.causal and RNN(I, H, 2).causal
+    with pytest.raises(ValueError, match=f"{type(layer).__name__} reads from the end"):
+        tg.bptt.segments(layer)
 
 
 def test_a_window_is_drawn_at_its_real_steps():

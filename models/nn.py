@@ -28,6 +28,7 @@ class Linear(tg.Module):
     b: tg.Parameter | None
 
     def __init__(self, input_size: int, output_size: int, bias: bool = True) -> None:
+        _refuse_less_than_one(self, input_size=input_size, output_size=output_size)
         self.input_size = input_size
         self.output_size = output_size
         self.W = tg.Parameter(init.xavier_uniform((input_size, output_size)))
@@ -46,12 +47,17 @@ class Embedding(tg.Module):
         num_embeddings: V, how many tokens there are.
         embedding_dim: D, the length of a row.
         padding_index: a token that means nothing: its row starts at zero and gets no gradient.
+        padding_idx: the same, as PyTorch calls it.
 
     Shapes:
         tokens (...) of integers from 0 to V - 1, result (..., D); W (V, D), which starts as N(0, 1).
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_index: int | None = None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_index: int | None = None, *, padding_idx: int | None = None
+    ) -> None:
+        _refuse_less_than_one(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        padding_index = padding_idx if padding_index is None else padding_index
         if padding_index is not None and not 0 <= padding_index < num_embeddings:
             raise IndexError(f"padding_index {padding_index} is outside of 0 to {num_embeddings - 1}")
         self.padding_index = padding_index
@@ -98,6 +104,7 @@ class LayerNorm(tg.Module):
     bias: tg.Parameter | None
 
     def __init__(self, size: int, eps: float = 1e-5, bias: bool = True) -> None:
+        _refuse_less_than_one(self, size=size)
         self.size = size
         self.eps = eps
         self.weight = tg.Parameter(init.constant((size,), 1.0))
@@ -137,8 +144,9 @@ class CausalConv1d(tg.Module):
         dilation: int = 1,
         batch_first: bool = False,
     ) -> None:
-        if kernel_size < 1 or dilation < 1:
-            raise ValueError(f"kernel_size and dilation are at least 1, got {kernel_size} and {dilation}")
+        _refuse_less_than_one(
+            self, input_size=input_size, output_size=output_size, kernel_size=kernel_size, dilation=dilation
+        )
         self.input_size = input_size
         self.dilation = dilation
         self.batch_first = batch_first
@@ -161,3 +169,9 @@ def _with_features(module: tg.Module, x: Any, features: int) -> tg.Tensor:
     if given.ndim == 0 or given.shape[-1] != features:
         raise tg.ShapeError(f"{type(module).__name__} takes x of shape (..., {features}), got {given.shape}")
     return given
+
+
+def _refuse_less_than_one(module: tg.Module, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{type(module).__name__} needs a {name} of at least 1, got {size}")

@@ -12,6 +12,7 @@ from tinygrad_seq.models import (
     GRU,
     LSTM,
     RNN,
+    Bidirectional,
     Embedding,
     GRUCell,
     LayerNorm,
@@ -31,6 +32,8 @@ LAYERS = {
     "GRU without bias": lambda: GRU(I, H, bias=False, reset_after=True),
     "LSTM": lambda: LSTM(I, H, num_layers=2, bidirectional=True),
     "LSTM projected": lambda: LSTM(I, H, num_layers=2, proj_size=2),
+    "Recurrent": lambda: Recurrent(GRUCell(I, H, reset_after=True)),
+    "Bidirectional": lambda: Bidirectional(LSTMCell(I, H), batch_first=True),
     "RNNCell": lambda: RNNCell(I, H),
     "GRUCell": lambda: GRUCell(I, H, reset_after=True),
     "LSTMCell": lambda: LSTMCell(I, H),
@@ -147,13 +150,28 @@ def test_what_does_not_fit_is_refused_whole(kind):
 
 
 def test_what_pytorch_lacks_is_refused():
-    for layer in (SimplifiedGRUCell(I, H), PeepholeLSTMCell(I, H), Recurrent(RNNCell(I, H)), tg.Module()):
-        with pytest.raises(TypeError, match=f"no counterpart of {type(layer).__name__}"):
+    for layer, told in (
+        (SimplifiedGRUCell(I, H), "SimplifiedGRUCell"),
+        (PeepholeLSTMCell(I, H), "PeepholeLSTMCell"),
+        (tg.Module(), "Module"),
+        (Bidirectional(SimplifiedGRUCell(I, H)), "Bidirectional of SimplifiedGRUCell"),
+        (Recurrent(LSTM(I, H).cells[0], reverse=True), "Recurrent with reverse=True"),
+    ):
+        with pytest.raises(TypeError, match=f"no counterpart of {told};"):
             interop.to_torch(layer)
+    with pytest.raises(TypeError, match=r"as state_dict\(\) gives them, not a Module"):
+        interop.load_torch(LSTM(I, H), tg.Module())
     with pytest.raises(TypeError, match="make this one with reset_after=True"):
         interop.load_torch(GRU(I, H), {})
     with pytest.raises(TypeError, match="has no proj_size"):
         interop.to_torch(LSTMCell(I, H, proj_size=2))
+
+
+def test_any_layer_of_pytorchs_cells_has_its_names():
+    named, wrapped = LSTM(I, H, bidirectional=True), Bidirectional(LSTMCell(I, H))
+    interop.load_torch(wrapped, interop.to_torch(named))
+    x = np.ones((5, 2, I))
+    np.testing.assert_array_equal(wrapped(x)[0].data, named(x)[0].data)
 
 
 class OnADevice:
@@ -181,6 +199,26 @@ def test_tensors_of_pytorchs_and_of_ours_are_taken():
         interop.load_torch(layer, {name: wrap(array) for name, array in weights.items()})
         np.testing.assert_array_equal(interop.to_torch(layer)["weight_hh_l0"], weights["weight_hh_l0"])
         assert layer.cells[0].b.data.any()
+
+
+def test_a_dtype_that_numpy_lacks_is_widened():
+    class Half(OnADevice):
+        """A tensor of bfloat16, which `numpy()` refuses."""
+
+        dtype = "torch.bfloat16"
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return self
+
+        def float(self):
+            return OnADevice(self._array, ())
+
+    layer = Linear(I, H, bias=False)
+    interop.load_torch(layer, {"weight": Half(np.ones((H, I), np.float32))})
+    assert (layer.W.data == 1).all()
 
 
 def test_pytorch_and_keras_are_not_imported():

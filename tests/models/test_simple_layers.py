@@ -38,6 +38,12 @@ def test_embedding_looks_rows_up_and_spares_the_padding():
         Embedding(5, O, padding_index=5)
 
 
+def test_the_padding_may_be_called_as_in_pytorch():
+    tg.manual_seed(0)
+    ours, theirs = Embedding(5, O, 2), Embedding(5, O, padding_idx=2)
+    assert ours.padding_index == theirs.padding_index == 2 and not theirs.W.data[2].any()
+
+
 def test_dropout_is_for_training():
     layer, x = Dropout(0.25), np.ones((100, 100))
     y = layer(x).data
@@ -81,6 +87,15 @@ def test_a_convolution_may_have_the_batch_first():
     np.testing.assert_allclose(y.data[:, 0], x[:, 0] @ conv.W.data[1] + np.arange(O), rtol=1e-6)
     with pytest.raises(ValueError, match="at least 1"):
         CausalConv1d(I, O, 0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Linear(0, O), lambda: Linear(I, -1), lambda: Embedding(0, O), lambda: Embedding(5, 0), lambda: LayerNorm(0),
+    lambda: CausalConv1d(0, O, 2), lambda: CausalConv1d(I, 0, 2), lambda: CausalConv1d(I, O, 2, dilation=0),
+])  # fmt: skip
+def test_sizes_below_one_are_refused(make):
+    with pytest.raises(ValueError, match=r"(Linear|Embedding|LayerNorm|CausalConv1d) needs a \w+ of at least 1, got (0|-1)"):
+        make()
 
 
 @pytest.mark.parametrize("layer", [Linear(I, O), LayerNorm(I), CausalConv1d(I, O, 2)], ids=lambda layer: type(layer).__name__)

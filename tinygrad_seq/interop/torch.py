@@ -21,24 +21,29 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq.interop.links import Array, Gates, Link, given_out, in_one_row, in_two_rows, load
-from tinygrad_seq.models import GRU, LSTM, RNN, Embedding, GRUCell, LayerNorm, Linear, LSTMCell, RNNCell
+from tinygrad_seq.models import Embedding, GRUCell, LayerNorm, Linear, LSTMCell, RNNCell
+from tinygrad_seq.models.layer import Layer
 
 
 def load_torch(layer: Any, state_dict: Mapping[str, Any]) -> Any:
     """Take over the weights of PyTorch's counterpart of a layer.
 
     Args:
-        layer: RNN, GRU (with `reset_after`), LSTM, one of their cells, Linear, Embedding or LayerNorm.
+        layer: RNN, GRU (with `reset_after`), LSTM, Recurrent or Bidirectional of their cells, one of these cells, Linear,
+            Embedding or LayerNorm.
         state_dict: what `state_dict()` of the counterpart gives, with tensors or arrays. Dtypes are cast to the layer's.
 
     Returns:
         The layer.
 
     Raises:
-        TypeError: PyTorch has no such layer.
+        TypeError: PyTorch has no such layer, or this is no state dict.
         ValueError: names or shapes do not fit; the message lists all of it, and nothing has been changed.
     """
-    load(list(_links(layer)), state_dict, layer, "PyTorch")
+    links = list(_links(layer))
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"weights by PyTorch's names are needed, as state_dict() gives them, not a {type(state_dict).__name__}")
+    load(links, state_dict, layer, "PyTorch")
     return layer
 
 
@@ -76,7 +81,7 @@ GATES: dict[type, Gates] = {
 
 def _links(layer: Any) -> Iterator[Link]:
     """Every parameter of a layer, with PyTorch's."""
-    if isinstance(layer, RNN | GRU | LSTM):
+    if isinstance(layer, Layer) and not _lacking(layer):
         for i, cell in enumerate(layer.cells):
             suffix = f"_l{i // layer.directions}" + ("_reverse" if i % layer.directions else "")
             yield from _links_of_cell(cell, suffix)
@@ -91,8 +96,15 @@ def _links(layer: Any) -> Iterator[Link]:
         yield from _same("weight", layer.weight)
         yield from _same("bias", layer.bias)
     else:
-        known = "RNN, GRU, LSTM, RNNCell, GRUCell, LSTMCell, Linear, Embedding and LayerNorm"
-        raise TypeError(f"PyTorch has no counterpart of {type(layer).__name__}; there are those of {known}")
+        lacking = _lacking(layer) if isinstance(layer, Layer) else ""
+        known = "RNN, GRU, LSTM, their cells, Recurrent and Bidirectional of these, Linear, Embedding and LayerNorm"
+        raise TypeError(f"PyTorch has no counterpart of {type(layer).__name__}{lacking}; there are those of {known}")
+
+
+def _lacking(layer: Layer) -> str:
+    """What of a recurrent layer PyTorch lacks."""
+    unknown = {type(cell).__name__: None for cell in layer.cells if type(cell) not in GATES}
+    return f" of {', '.join(unknown)}" if unknown else " with reverse=True" if layer.reverse else ""
 
 
 def _links_of_cell(cell: Any, suffix: str) -> Iterator[Link]:

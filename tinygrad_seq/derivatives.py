@@ -3,13 +3,14 @@
 Each of these runs the function on variables of its own, so that it measures the way from the argument to the result
 and nothing else, and sweeps from the result back to those variables. Nothing is left in anybody's `.grad`.
 
-Arguments may be nested lists, tuples and dicts of arrays. Results are tensors; they are taped, and so can be
-differentiated again, where the arguments are.
+Arguments may be nested lists, tuples and dicts of arrays, with None where there is nothing. Results are tensors; they are
+taped, and so can be differentiated again, where the arguments are.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
 from typing import Any
@@ -23,7 +24,7 @@ from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import run, seed
 from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_output, setting
-from tinygrad_seq.tensor import Tensor, as_array, node_of
+from tinygrad_seq.tensor import Tensor, as_array, default_dtype, node_of, using_dtype
 
 Function = Callable[..., Any]
 
@@ -33,7 +34,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
 
     Args:
         f: gives a tensor of one element (with `has_aux`, a pair of it and something else).
-        argnums: which arguments to differentiate by.
+        argnums: which arguments to differentiate by: a number, or several; negative ones count from the end.
 
     Returns:
         A function of the same arguments that gives the gradient, of the structure of the argument (a tuple of them
@@ -58,8 +59,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
 
     @wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        chosen = [argnums] if isinstance(argnums, int) else list(argnums)
-        trial = Trial(f, args, kwargs, chosen)
+        trial = Trial(f, args, kwargs, argnums)
         result, aux = trial.result if has_aux else (trial.result, None)
         result = result if isinstance(result, Tensor) else Tensor(as_array(result))
         if result.size != 1:
@@ -68,7 +68,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
             )
         found = trial.pull([result], [seed(result, None)])
         value = trial.given_out(result)
-        return ((value, aux) if has_aux else value), (found[0] if isinstance(argnums, int) else found)
+        return ((value, trial.given_out(aux)) if has_aux else value), trial.by_argument(found)
 
     return value_and_gradient
 
@@ -85,7 +85,7 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
         It may be called many times.
     """
     trial = Trial(f, args, {}, range(len(args)))
-    results = [leaf if isinstance(leaf, Tensor) else Tensor(as_array(leaf)) for leaf in leaves(trial.result)]
+    results = trial.results
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         given = leaves(cotangent)
@@ -94,7 +94,7 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
         taped = trial.taped or any(isinstance(g, Tensor) and g.requires_grad for g in given)
         return tuple(trial.pull(results, [seed(y, g, taped) for y, g in zip(results, given)], taped))
 
-    return rebuilt(trial.result, map(trial.given_out, results)), pullback
+    return trial.given_out(rebuilt(trial.result, results)), pullback
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -113,45 +113,56 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     ]:
         raise AutodiffError("tangents must have the structure and the shapes of the primals")
     trial = Trial(f, tuple(primals), {}, range(len(primals)))
-    results = [leaf if isinstance(leaf, Tensor) else Tensor(as_array(leaf)) for leaf in leaves(trial.result)]
-    generator = np.random.default_rng(
-        0
-    )  # any u will do but one with zeros, which the sweep would take for "no gradient"
-    probes = [_variable(np.asarray(generator.uniform(0.5, 1.5, y.shape)).astype(y.dtype)) for y in results]
+    results = trial.results
+    draw = np.random.default_rng(0).uniform  # any u will do but one with zeros, which the sweep would take for "no gradient"
+    probes = [_variable(np.asarray(draw(0.5, 1.5, y.shape)).astype(y.dtype)) if y.requires_grad else None for y in results]
     with setting(grad=True):
         pulled = leaves(trial.pull(results, probes, True))
     taped = trial.taped or any(isinstance(v, Tensor) and v.requires_grad for v in leaves(tangents))
     seeds = {g.node: seed(g, v, taped) for g, v in zip(pulled, leaves(tangents)) if g.requires_grad}
-    found = run(seeds, {node_of(u) for u in probes}, taped).results if seeds else {}
-    moved = [_result(found.get(node_of(u)), u) for u in probes]
-    return rebuilt(trial.result, map(trial.given_out, results)), rebuilt(trial.result, moved)
+    found = run(seeds, {node_of(u) for u in probes if u is not None}, taped).results if seeds else {}
+    moved = [_result(None if u is None else found.get(node_of(u)), y) for u, y in zip(probes, results)]
+    return trial.given_out(rebuilt(trial.result, results)), rebuilt(trial.result, moved)
 
 
-def jacobian(f: Function, argnums: int = 0) -> Function:
-    """The matrix of all partial derivatives: of shape `f(x).shape + x.shape` (a structure of them, if x is one)."""
+def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """The matrix of all partial derivatives: of shape `f(x).shape + x.shape`.
+
+    Where f gives nested lists, tuples and dicts, or x is such, so is the matrix: what f gives, with, in the place of each
+    tensor, the structure of x, holding a matrix for each of its arrays. For several argnums it is a tuple of such.
+
+    Example:
+        >>> import numpy as np, tinygrad_seq as tg
+        >>> tg.jacobian(lambda p: p["a"] * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})["b"]
+        Tensor([1., 2.], dtype=float32)
+    """
 
     @wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        trial = Trial(f, args, kwargs, [argnums])
-        y = trial.result if isinstance(trial.result, Tensor) else Tensor(as_array(trial.result))
-        rows = []
-        for k in range(y.size):
-            row = np.zeros(y.shape, y.dtype)
-            row.reshape(-1)[k] = 1
-            rows.append(leaves(trial.pull([y], [row])[0]))
-        argument = leaves(args[argnums])
-        if not rows:
-            return rebuilt(
-                args[argnums], [Tensor(np.zeros((*y.shape, *np.shape(as_array(x))), y.dtype)) for x in argument]
-            )
-        stacked: list[Any] = [np.stack(list(column)) for column in zip(*rows)]
-        return rebuilt(args[argnums], [s.reshape((*y.shape, *s.shape[1:])) for s in stacked])
+        trial = Trial(f, args, kwargs, argnums)
+        return rebuilt(trial.result, [trial.by_argument(_matrices(trial, y)) for y in trial.results])
 
     return matrix
 
 
-def hessian(f: Function, argnums: int = 0) -> Function:
-    """The matrix of second derivatives of a function with a scalar result: of shape `x.shape + x.shape`."""
+def _matrices(trial: Trial, y: Tensor) -> list[Any]:
+    """For each of the trial's arguments the Jacobian of one result, row by row."""
+    rows = []
+    for k in range(y.size):
+        row = np.zeros(y.shape, y.dtype)
+        row.reshape(-1)[k] = 1
+        rows.append(leaves(trial.pull([y], [row])))
+    if not rows:
+        return trial.like_arguments([Tensor(np.zeros((*y.shape, *x.shape), x.dtype)) for x in trial.variables])
+    stacked: list[Any] = [np.stack(column) for column in zip(*rows)]
+    return trial.like_arguments([s.reshape((*y.shape, *s.shape[1:])) for s in stacked])
+
+
+def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """The matrix of second derivatives of a function with a scalar result: of shape `x.shape + x.shape`.
+
+    For an x of nested lists, tuples and dicts, the structure of x twice: `hessian(f)(p)["W"]["b"]`.
+    """
     return jacobian(grad(f, argnums), argnums)
 
 
@@ -161,29 +172,46 @@ def hvp(f: Function) -> Callable[[Any, Any], Any]:
 
 
 class Trial:
-    """One run of a function on variables in place of its arguments.
+    """One run of a function on variables in place of some of its arguments.
 
     Attributes:
+        variables: a tensor for each array in those arguments.
         result: what the function gave.
+        results: a tensor for each array in the result.
         taped: whether derivatives must be taped: an argument is, or the function closes over the variable of a
             transform around this one (the x in grad(lambda x: x * grad(lambda y: x * y)(1.0))).
     """
 
-    def __init__(self, f: Function, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Collection[int]) -> None:
-        if argnums and not all(0 <= i < len(args) for i in argnums):
-            raise TypeError(f"argnums {list(argnums)} and {len(args)} positional arguments do not fit together")
-        self._arguments = [args[i] for i in argnums]
-        self._variables = [[_variable(leaf) for leaf in leaves(argument)] for argument in self._arguments]
-        replaced = {i: rebuilt(args[i], variables) for i, variables in zip(argnums, self._variables)}
+    def __init__(self, f: Function, args: Sequence[Any], kwargs: dict[str, Any], argnums: int | Sequence[int]) -> None:
+        self._single = not isinstance(argnums, Sequence)
+        numbers = [operator.index(i) for i in ([argnums] if not isinstance(argnums, Sequence) else argnums)]
+        if not all(-len(args) <= i < len(args) for i in numbers):
+            raise TypeError(f"argnums {numbers} and {len(args)} positional arguments do not fit together")
+        self._arguments = [args[i] for i in numbers]
+        given = leaves(self._arguments)
+        self.variables = [_variable(leaf) for leaf in given]
+        replaced = list(args)
+        for i, argument in zip(numbers, self.like_arguments(self.variables)):
+            replaced[i] = argument
         with setting(grad=True):
-            self.result = f(*[replaced.get(i, argument) for i, argument in enumerate(args)], **kwargs)
-        ours = {variable.node for variables in self._variables for variable in variables}
-        self.taped = any(
-            isinstance(leaf, Tensor) and leaf.requires_grad for argument in self._arguments for leaf in leaves(argument)
+            self.result = f(*replaced, **kwargs)
+        self.taped = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in given) or _depends_on_variables(
+            [y for y in leaves(self.result) if isinstance(y, Tensor)], {variable.node for variable in self.variables}
         )
-        self.taped = self.taped or _depends_on_variables(
-            [y for y in leaves(self.result) if isinstance(y, Tensor)], ours
-        )
+
+    @property
+    def results(self) -> list[Tensor]:
+        """What the function gave, as tensors."""
+        return [leaf if isinstance(leaf, Tensor) else Tensor(as_array(leaf)) for leaf in leaves(self.result)]
+
+    def like_arguments(self, values: Any) -> list[Any]:
+        """A value for each variable, in the structure of the arguments."""
+        found: list[Any] = rebuilt(self._arguments, values)
+        return found
+
+    def by_argument(self, found: list[Any]) -> Any:
+        """What was found for each argument as the user asked for it: bare for a single argnum, else a tuple."""
+        return found[0] if self._single else tuple(found)
 
     def pull(self, results: Sequence[Tensor], cotangents: Sequence[Any], taped: bool | None = None) -> list[Any]:
         """The cotangents of the arguments, each of its argument's structure; zero where nothing depends on one."""
@@ -192,16 +220,14 @@ class Trial:
         for y, g in zip(results, cotangents):
             if y.requires_grad:
                 seeds[y.node] = seeds[y.node] + g if y.node in seeds else g
-        targets = {node_of(variable) for variables in self._variables for variable in variables}
-        found = run(seeds, targets, taped).results if seeds else {}
-        return [
-            rebuilt(argument, [_result(found.get(node_of(v)), v) for v in variables])
-            for argument, variables in zip(self._arguments, self._variables)
-        ]
+        found = run(seeds, {node_of(variable) for variable in self.variables}, taped).results if seeds else {}
+        return self.like_arguments([_result(found.get(node_of(variable)), variable) for variable in self.variables])
 
-    def given_out(self, result: Tensor) -> Tensor:
-        """A result as the caller gets it: on the tape where derivatives are, bare elsewhere."""
-        return result if self.taped else Tensor(result.data)
+    def given_out(self, result: Any) -> Any:
+        """Tensors as the caller gets them, nested or not: on the tape where derivatives are, bare elsewhere."""
+        if self.taped:
+            return result
+        return rebuilt(result, [Tensor(y.data) if isinstance(y, Tensor) else y for y in leaves(result)])
 
 
 def checkpoint(f: Function) -> Function:
@@ -241,6 +267,7 @@ class Replay:
         self._call: Callable[[], Any] = lambda: f(*args, **kwargs)
         self._started = next_serial()
         self._draws = random.get_state()
+        self._dtype = default_dtype()
         self._scope = current().scope
         self._outside: list[Node] = []  # what the call read from outside: arguments, weights
         self._facts: list[Any] = []
@@ -273,7 +300,7 @@ class Replay:
     def _run_again(self, g: Any) -> dict[Node, Any]:
         taped = current().grad
         self._refuse_overwritten()
-        with random.replaying(self._draws), setting(grad=True, scope=self._scope):
+        with random.replaying(self._draws), using_dtype(self._dtype), setting(grad=True, scope=self._scope):
             results = leaves(self._call())
         if not _agree([_fingerprint(y) for y in results], self._facts):
             raise NondeterministicError(
@@ -315,12 +342,12 @@ class _Recomputed(Pullback):
 
 
 def leaves(tree: Any) -> list[Any]:
-    """What nested lists, tuples and dicts hold, in order; dicts in the order of insertion."""
+    """What nested lists, tuples and dicts hold, in order; dicts in the order of insertion. None is nothing."""
     if isinstance(tree, dict):
         return [leaf for part in tree.values() for leaf in leaves(part)]
     if isinstance(tree, (list, tuple)):
         return [leaf for part in tree for leaf in leaves(part)]
-    return [tree]
+    return [] if tree is None else [tree]
 
 
 def rebuilt(tree: Any, values: Any) -> Any:
@@ -335,7 +362,7 @@ def _rebuilt(part: Any, values: Iterator[Any]) -> Any:  # no closure of `rebuilt
         return type(part)(*[_rebuilt(value, values) for value in part])
     if isinstance(part, (list, tuple)):
         return type(part)([_rebuilt(value, values) for value in part])
-    return next(values)
+    return None if part is None else next(values)
 
 
 # ---- variables ------------------------------------------------------------------------------------------------------
@@ -399,11 +426,12 @@ def _read_from_outside(results: Sequence[Any], started: int) -> list[Node]:
 
 
 def _fingerprint(y: Any) -> Any:
-    """A few numbers that tell results apart but not the rounding of two equal runs."""
+    """A few numbers that tell results apart, also in the order of their elements, but not the rounding of two equal runs."""
     if not isinstance(y, Tensor):
         return repr(y)
-    array = y.data.astype(float)
-    return (y.shape, y.dtype, float(array.sum()), float(np.abs(array).sum()))
+    array = y.data.astype(float).reshape(-1)
+    weights = np.arange(array.size) * 0.6180339887 % 1.0  # irregular, and the same in both runs
+    return (y.shape, y.dtype, float(array @ weights), float(np.abs(array).sum()))
 
 
 def _agree(now: list[Any], then: list[Any]) -> bool:

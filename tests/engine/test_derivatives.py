@@ -43,8 +43,12 @@ def test_argnums_choose_arguments():
         return (a * b**n).sum()
 
     assert np.allclose(tg.grad(g, argnums=1)(2.0, X).data, 4 * X)
-    da, db = tg.grad(g, argnums=(0, 1))(np.float64(2), X, n=3)
-    assert np.allclose(da.data, (X**3).sum()) and np.allclose(db.data, 6 * X**2)
+    both = tg.grad(g, argnums=(0, 1))(np.float64(2), X, n=3)
+    assert isinstance(both, tuple)
+    assert np.allclose(both[0].data, (X**3).sum()) and np.allclose(both[1].data, 6 * X**2)
+    for last in (-1, np.int64(1)):
+        assert np.allclose(tg.grad(g, argnums=last)(2.0, X).data, 4 * X)
+    assert np.allclose(tg.hessian(g, argnums=(0, 1))(2.0, X)[1][0].data, 2 * X)
     with pytest.raises(TypeError, match="argnums"):
         tg.grad(g, argnums=5)(X, X)
     with pytest.raises(TypeError, match="floating"):
@@ -58,6 +62,38 @@ def test_nested_arguments():
     found = tg.grad(g)({"W": [X, 2.0], "b": X * 2, "unused": np.ones(2)})
     assert np.allclose(found["W"][0].data, X * 2) and found["W"][1].item() == 3
     assert np.allclose(found["b"].data, X) and (found["unused"].data == 0).all()
+
+
+def test_none_in_an_argument_is_nothing():
+    found = tg.grad(lambda p: (p["W"] ** 2).sum())({"W": X, "state": None})
+    assert np.allclose(found["W"].data, 2 * X) and found["state"] is None
+    _, pull = tg.vjp(lambda x: (x * 2, None), X)
+    assert (pull((np.ones(3), None))[0].data == 2).all()
+
+
+def test_what_comes_beside_the_value_is_taped_where_the_argument_is():
+    def g(x):
+        return f(x), {"twice": x * 2, "name": "x"}
+
+    aux = tg.grad(g, has_aux=True)(X)[1]
+    assert not aux["twice"].requires_grad and (aux["twice"].data == 2 * X).all() and aux["name"] == "x"
+    assert tg.grad(g, has_aux=True)(tg.tensor(X, requires_grad=True))[1]["twice"].requires_grad
+
+
+def test_jacobians_and_hessians_of_nested_arguments_and_results():
+    p = {"a": X, "b": (2.0, None)}
+    found = tg.jacobian(lambda p: [np.exp(p["a"]), (p["a"] * p["b"][0]).sum()])(p)
+    assert np.allclose(found[0]["a"].data, np.diag(np.exp(X))) and found[0]["b"][0].shape == (3,) and found[0]["b"][1] is None
+    assert np.allclose(found[1]["a"].data, 2) and np.isclose(found[1]["b"][0].item(), X.sum())
+    second = tg.hessian(lambda p: (p["a"] ** 2).sum() * p["b"][0])(p)
+    assert np.allclose(second["a"]["a"].data, 4 * np.eye(3)) and np.allclose(second["a"]["b"][0].data, 2 * X)
+    assert np.allclose(second["b"][0]["a"].data, 2 * X) and second["b"][0]["b"][0].item() == 0
+
+
+def test_an_integer_among_the_results_does_not_move():
+    (_, place), (dy, moved) = tg.jvp(lambda x: (x * 2, np.argmax(x)), (X,), (X,))
+    assert np.allclose(dy.data, 2 * X) and place.item() == 2 and moved.item() == 0
+    assert (tg.vjp(lambda x: (x * 2, np.argmax(x)), X)[1]((X, 1))[0].data == 2 * X).all()
 
 
 def test_an_ignored_argument_has_gradient_zero():
@@ -210,6 +246,21 @@ def test_a_function_that_is_not_deterministic_is_refused():
     with tg.scope("elsewhere"), pytest.raises(tg.NondeterministicError, match="another result"):
         y.sum().backward()
     assert x.grad is None
+
+
+def test_the_same_numbers_in_another_order_are_another_result():
+    rng = np.random.default_rng(0)
+    y = tg.checkpoint(lambda v: v * rng.permutation(3))(tg.tensor(np.ones(3), requires_grad=True))
+    with pytest.raises(tg.NondeterministicError):
+        y.sum().backward()
+
+
+def test_the_second_run_has_the_default_dtype_of_the_first():
+    x = tg.tensor(X, requires_grad=True)
+    with tg.using_dtype(np.float64):
+        y = tg.checkpoint(lambda v: v * tg.tensor(0.1))(x)
+    y.sum().backward()
+    assert (x.grad.data == 0.1).all()
 
 
 def test_a_weight_overwritten_before_a_checkpoint_is_run_again_is_refused():

@@ -6,6 +6,7 @@ Read `tape.py` first. `sweep.py` asks here before it sets out, so that it fails 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import takewhile
 
 import numpy as np
 
@@ -66,19 +67,16 @@ def on_the_way(nodes: list[Node], targets: Collection[Node]) -> list[Node]:
 
 
 def refuse_overwritten(nodes: list[Node]) -> None:
-    """Raise if an operation saved an array that has been written over since."""
-    leaves = [node for node in nodes if type(node) is Leaf and node.overwritten]
-    if not leaves:
+    """Raise if an operation saved an array that has been written over since: a weight's, or a constant's."""
+    ran_before = takewhile(lambda node: node.serial < Leaf.last_overwritten, nodes)  # in a loop of training, only weights
+    early = [node for node in ran_before if type(node) is not Leaf]
+    if not early:
         return
-    latest = max(leaf.overwritten for leaf in leaves)
-    for node in nodes:  # in order of execution: after `latest` there is nothing to fear
-        if node.serial > latest:
-            return
-        for leaf in leaves:
-            handle = leaf.handle()
-            if node.serial > leaf.overwritten or handle is None:
-                continue
-            if any(isinstance(value, np.ndarray) and np.may_share_memory(value, handle.data) for value in node.saved):
+    used = {value for node in nodes for value in (node, *node.inputs) if type(value) is Leaf and value.overwritten}
+    written = [(leaf, handle.data) for leaf in used if (handle := leaf.handle()) is not None]
+    for node in early:
+        for leaf, array in written:
+            if node.serial < leaf.overwritten and any(np.may_share_memory(value, array) for value in node.saved_arrays):
                 raise OverwrittenError(
                     f"{leaf.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
                     "still needs: call backward() before the optimiser's step(), or run the forward pass again"

@@ -5,7 +5,7 @@ A recording is the store; `listing.py` is how it is read. The nodes know the rec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -142,7 +142,7 @@ class Recording:
 
     def _new_bytes(self, node: Node) -> int:
         """Bytes saved by a node that no earlier entry saves; a leaf's own array, or a view of it, is its tensor's affair."""
-        saved = {id(buffer): buffer.nbytes for buffer in map(_buffer, _arrays(node.saved))}
+        saved = {id(buffer): buffer.nbytes for buffer in map(_buffer, node.saved_arrays)}
         fresh = [key for key in saved if key not in self._kept and not self._is_a_leafs(key)]
         self._kept.update(fresh)
         return sum(saved[key] for key in fresh)
@@ -152,14 +152,6 @@ class Recording:
         leaf = self._leaf_of.get(key)
         handle = None if leaf is None else leaf.handle()
         return handle is not None and id(_buffer(handle.data)) == key
-
-
-def _arrays(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, (tuple, list)):
-            yield from _arrays(value)
-        elif isinstance(value, np.ndarray):
-            yield value
 
 
 def _buffer(array: Any) -> Any:

@@ -314,8 +314,11 @@ def _as_tensor(node: Node, value: Any, source: int | None) -> Any:
 
 
 def _placed(scope: Scope, pullback: Pullback, g: Any, values: Sequence[Any]) -> Any:
-    """A pullback's term, taped where the forward operation was: a gradient belongs to the same gate and step."""
-    with setting(scope=scope):
+    """A pullback's term, taped where the forward operation was: a gradient belongs to the same gate and step.
+
+    What is not finite in it, `_checked` tells of the pullback as a whole, as in a sweep that is not taped.
+    """
+    with setting(scope=scope, anomaly=False):
         return pullback.function(g, *values)
 
 
@@ -326,7 +329,8 @@ def _checked(node: Node, pullback: Pullback, g: Any, term: Any) -> Any:
     context = current()
     if pullback.elementwise and context.mask_zeros:
         mask = (_array(g) == 0) & ~np.isfinite(_array(term))
-        term = np.where(mask, 0, term)
+        with setting(anomaly=False):  # what this leaves is told below
+            term = np.where(mask, 0, term)
     if context.anomaly and not _finite(term):
         source = node.watch.source if node.watch is not None else ""
         where = (

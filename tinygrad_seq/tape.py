@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 import numpy as np
@@ -88,6 +88,17 @@ class Node:
         """Where a cotangent flows on to."""
         return [self.inputs[i] for i, _, _ in self.routes or ()]
 
+    @property
+    def saved_arrays(self) -> Iterator[Any]:
+        """The arrays among the saved values, those in tuples too."""
+        stack = list(self.saved)
+        while stack:
+            value = stack.pop()
+            if isinstance(value, (tuple, list)):
+                stack += value
+            elif isinstance(value, np.ndarray):
+                yield value
+
     def free(self) -> None:
         """Let go of the inputs and of what the pullbacks would need."""
         self.routes = None
@@ -107,11 +118,13 @@ class Leaf(Node):
     It knows its tensor only weakly. The gradient sits on the tensor, and a gradient that can itself be
     differentiated leads back to this node: a strong pointer here would close that circle.
 
-    `overwritten` is the time of the last in-place update; a pass through operations older than that, which saved
-    the array, would read numbers from the future.
+    `overwritten` is the time of the last in-place update, `last_overwritten` that of any leaf; a pass through operations
+    older than that, which saved the array, would read numbers from the future.
     """
 
     __slots__ = ("handle", "overwritten")
+
+    last_overwritten: ClassVar[int] = 0
 
     handle: ref[Any]
     overwritten: int

@@ -232,7 +232,7 @@ class Tensor:
         if np.broadcast_shapes(values.shape, self.shape) != self.shape:
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
         if self.node is not None:
-            self.node.overwritten = next_serial()
+            self.node.overwritten = Leaf.last_overwritten = next_serial()
         np.copyto(self.data, values, casting="same_kind")
 
     @property

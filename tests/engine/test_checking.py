@@ -398,7 +398,7 @@ def test_anomaly_in_a_taped_backward_pass() -> None:
     x = tg.tensor([0.0], requires_grad=True)
     with np.errstate(all="ignore"), tg.detect_anomaly():
         loss = np.sqrt(x).sum()
-        with pytest.raises(AnomalyError, match=r"sqrt|divide"):
+        with pytest.raises(AnomalyError, match=r"backward: the pullback of \(sqrt.*for x gave inf at index \(0,\)"):
             loss.backward(create_graph=True)
     assert x.grad is None
 

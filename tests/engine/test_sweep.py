@@ -425,6 +425,24 @@ def test_a_parameter_overwritten_between_forward_and_backward_is_named():
     (x @ W).sum().backward()
 
 
+def test_an_overwritten_operand_of_many_is_named():
+    W, x = tg.Parameter(np.ones((2, 2)), name="W"), leaf(3, 2)
+    y = np.einsum("ij,jk->ik", x, W).sum()  # which saves its operands as one tuple
+    W.overwrite(W.data + 1)
+    with pytest.raises(tg.OverwrittenError, match=r"'W'.*einsum"):
+        y.backward()
+
+
+def test_an_overwritten_constant_is_named():
+    scale, x = tg.tensor([2.0, 2.0], name="scale"), leaf(2)
+    y = (x * scale).sum()
+    scale.overwrite([3.0, 3.0])
+    with pytest.raises(tg.OverwrittenError, match=r"'scale' \(constant.*multiply"):
+        y.backward()
+    (x * scale).sum().backward()
+    assert (x.grad.data == 3).all()
+
+
 def test_an_overwritten_array_that_nobody_saved_does_no_harm():
     b = tg.Parameter(np.ones(2))
     y = (leaf(3, 2) + b).sum()

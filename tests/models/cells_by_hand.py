@@ -69,21 +69,32 @@ rnn_relu_back = partial(rnn_back, through=through_relu)
 # ---- output to hidden: a<t> = tanh(W_h ŷ<t-1> + W_x x<t> + b), ŷ<t> = softmax(W_y a<t> + b_y) -----------------------------
 
 
-def output_rnn(W: Arrays, b: Arrays, x: Any, state: Any) -> Any:
+def softmax(o: Any) -> Any:
+    return np.exp(o) / np.exp(o).sum()
+
+
+def output_rnn(W: Arrays, b: Arrays, x: Any, state: Any, squash: Any = softmax) -> Any:
     (y_,) = state
     a = np.tanh(W["a", "h"] @ y_ + W["a", "x"] @ x + b["a"])
-    e = np.exp(W["W_y"] @ a + b["b_y"])
-    y = e / e.sum()
+    y = squash(W["W_y"] @ a + b["b_y"])
     return (y,), (x, y_, a, y)
 
 
-def output_rnn_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arrays) -> Any:
+def output_rnn_back(
+    W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arrays, through: Any = through_softmax
+) -> Any:
     (x, y_, a, y), (dy,) = saved, dstate
-    do = through_softmax(y, dy)
+    do = through(y, dy)
     dW["W_y"] += np.outer(do, a)
     db["b_y"] += do
     dx, dy_ = through_products("a", through_tanh(a, W["W_y"].T @ do), x, y_, W, dW, db)
     return dx, (dy_,)
+
+
+output_rnn_linear = partial(output_rnn, squash=lambda o: o)
+output_rnn_linear_back = partial(output_rnn_back, through=lambda y, dy: dy)
+output_rnn_sigmoid = partial(output_rnn, squash=σ)
+output_rnn_sigmoid_back = partial(output_rnn_back, through=through_sigmoid)
 
 
 # ---- GRU, the reset before the product ------------------------------------------------------------------------------------

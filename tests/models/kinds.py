@@ -30,6 +30,7 @@ CELLS = {
     "rnn relu": lambda: RNNCell(I, H, nonlinearity="relu"),
     "output rnn": lambda: OutputRNNCell(I, 6, H),
     "output rnn, linear": lambda: OutputRNNCell(I, 6, H, bias=False, output_activation=None),
+    "output rnn, sigmoid": lambda: OutputRNNCell(I, 6, H, output_activation="sigmoid"),
     "gru": lambda: GRUCell(I, H),
     "gru reset after": lambda: GRUCell(I, H, reset_after=True),
     "gru reset after, without bias": lambda: GRUCell(I, H, bias=False, reset_after=True),

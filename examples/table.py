@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
     def cells(self) -> list[Any]:
         """The line's cells."""
-        ours, theirs = (f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" for value in (self.ours, self.theirs))
+        ours, theirs = (f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" for value in (self.ours, self.theirs))
         won = "yes" if self.won else "**no**"
         return [self.task, self.figure, self.network, ours, self.baseline, theirs, won, round(self.seconds)]
 

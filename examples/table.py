@@ -82,7 +82,7 @@ def rows_in(folder: Path) -> list[Row]:
 
 def scripts() -> list[Path]:
     """The examples that report a figure."""
-    return [path for path in sorted(HERE.glob("*.py")) if "from table import" in path.read_text(encoding="utf-8")]
+    return [path for path in sorted(HERE.glob("*.py")) if "\nfrom table import" in path.read_text(encoding="utf-8")]
 
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:

@@ -38,11 +38,12 @@ class Cell(tg.Module):
 
     - `step(x, state)`, or `forward(x, state)`, which gives the next state: an array (B, H), or a tuple of arrays of which
       the first is the output. A cell whose output is something else gives the pair (output, state).
-    - `hidden_size`, for an initial state of zeros (B, hidden_size), or `initial_state(batch, dtype)`, which makes another.
+    - `hidden_size`, for an initial state of zeros (B, hidden_size), or `initial_state(batch, dtype)`, which makes another. Where
+      the state is a tuple, `state_names` has as many names, and there are zeros for each.
 
     It may also have `input_size`, which inputs are checked against; `project(x)`, which computes what does not depend on
-    the previous step, for all of time at once, and whose result `step` is given instead of x; `name`, the scope of its
-    steps; and `state_names`. A gate becomes visible where the cell opens a scope for it: to `tape.find`, in pictures, and in
+    the previous step, for all of time at once, and whose result `step` is given instead of x; and `name`, the scope of its
+    steps. A gate becomes visible where the cell opens a scope for it: to `tape.find`, in pictures, and in
     what a layer gives with `return_all`.
 
     Attributes:

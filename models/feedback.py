@@ -34,7 +34,7 @@ def teacher_forced(cell: OutputRNNCell, x: Any, targets: Any, start: Any = None)
     Args:
         cell: with another memory than its output, there would be something left to wait for.
         x: inputs, (T, B, I).
-        targets: what the cell should say, (T, B, O), floating; the last is read by no step.
+        targets: what the cell should say, (T, B, O); the last is read by no step.
         start: what stands for the output before the first step, (B, O); zeros by default.
 
     Returns:
@@ -108,8 +108,9 @@ def _checked(cell: Any, x: Any, targets: Any, start: Any) -> tuple[tg.Tensor, Ar
         raise tg.ShapeError(f"x has the shape (T, B, {cell.input_size}) with at least one step and row, not {x.shape}")
     wanted = (*x.shape[:2], cell.output_size)
     y = np.zeros(wanted, cell.W_y.dtype) if targets is None else as_array(targets)
-    if y.shape != wanted or y.dtype.kind != "f":
-        raise tg.ShapeError(f"targets are floating, of shape {wanted}, not {y.dtype} of shape {y.shape}")
+    if y.shape != wanted or y.dtype.kind not in "fiub":
+        raise tg.ShapeError(f"targets are real numbers of shape {wanted}, not {y.dtype} of shape {y.shape}")
+    y = y if y.dtype.kind == "f" else y.astype(cell.W_y.dtype)  # one-hot rows, written in whole numbers
     start = np.zeros(wanted[1:], y.dtype) if start is None else start
     if np.shape(start) != wanted[1:]:
         raise tg.ShapeError(f"start has the shape {wanted[1:]}, not {np.shape(start)}")

@@ -94,12 +94,13 @@ def names_of_state(cell: Any, several: int) -> Sequence[str]:
 
 
 def initial_state_of(cell: Any, batch: int, dtype: Any) -> State:
-    """A cell's own initial state, or zeros (B, hidden_size)."""
+    """A cell's own initial state, or zeros (B, hidden_size); where it has several `state_names`, as many of them."""
     if hasattr(cell, "initial_state"):
         return cell.initial_state(batch, dtype)
     if not hasattr(cell, "hidden_size"):
         raise TypeError(f"{type(cell).__name__} needs a hidden_size, or initial_state(batch, dtype); see Cell")
-    return tg.Tensor(np.zeros((batch, cell.hidden_size), dtype))
+    parts = tuple([tg.Tensor(np.zeros((batch, cell.hidden_size), dtype)) for _ in getattr(cell, "state_names", ("h",))])
+    return parts if len(parts) > 1 else parts[0]
 
 
 class LastValues(Recording):

@@ -57,6 +57,12 @@ def test_they_are_the_cell_itself_called_in_a_loop():
     np.testing.assert_allclose(teacher_forced(cell, x, y, start).data, expected, rtol=0, atol=1e-13)
 
 
+def test_targets_may_be_whole_numbers():
+    cell, (x, y, _) = made(), inputs()
+    rows = np.eye(O, dtype=int)[y.argmax(axis=-1)]
+    np.testing.assert_array_equal(teacher_forced(cell, x, rows).data, teacher_forced(cell, x, rows.astype(float)).data)
+
+
 def test_running_freely_is_the_layer():
     cell, (x, _, start) = made(), inputs()
     outputs, _ = Recurrent(cell)(x, start)
@@ -125,7 +131,7 @@ def test_a_cell_with_another_memory_is_refused():
     (dict(x=np.zeros((T, B))), r"shape \(T, B, 2\)"),
     (dict(x=np.zeros((T, B, I + 1))), r"not \(7, 3, 3\)"),
     (dict(x=np.zeros((0, B, I))), "at least one step"),
-    (dict(targets=np.zeros((T, B), int)), r"floating, of shape \(7, 3, 4\), not int64 of shape \(7, 3\)"),
+    (dict(targets=np.zeros((T, B), int)), r"real numbers of shape \(7, 3, 4\), not int64 of shape \(7, 3\)"),
     (dict(targets=np.zeros((T - 1, B, O))), r"of shape \(6, 3, 4\)"),
     (dict(start=np.zeros(O)), r"start has the shape \(3, 4\), not \(4,\)"),
 ])  # fmt: skip

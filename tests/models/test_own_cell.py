@@ -74,6 +74,34 @@ def test_a_users_state_may_be_anything():
     np.testing.assert_allclose(product.data[0, 1], x[:2, 1].prod(axis=0), rtol=1e-12)
 
 
+class TwoSpeeds(tg.Module):
+    state_names = "fast", "slow"
+
+    def __init__(self, H):
+        self.hidden_size, self.W = H, tg.Parameter(tg.init.orthogonal((H, H)))
+
+    def step(self, x, state):
+        fast, slow = state
+        with tg.scope("mix"):
+            mixed = np.tanh(x + fast @ self.W + slow)
+        return mixed, 0.9 * slow + 0.1 * mixed
+
+
+def test_a_state_of_several_arrays_has_a_name_for_each():
+    layer, x = Bidirectional(TwoSpeeds(I)), np.random.default_rng(3).normal(size=(T, B, I))
+    with tg.record() as tape:
+        outputs, (fast, slow), (history, _) = layer(x, lengths=[T, 2], return_all=True)
+        loss = (outputs * outputs).sum()
+    loss.backward()
+    assert fast.shape == slow.shape == (2, B, I)
+    assert set(history) == {"mix", "fast", "slow"}
+    for name in "fast", "slow":
+        np.testing.assert_array_equal(tape.find(name, t=3)[0].value, history[name][3].data)
+        for level in "gate", "op":
+            shown = [node["label"] for node in viz.draw(tape, level=level, steps="all").data["nodes"]]
+            assert any(f"{name}<3>" in label for label in shown), (name, level)
+
+
 @every_layer
 @every_cell
 def test_padding_reaches_nothing(name, kind):

@@ -27,15 +27,18 @@ Array = np.ndarray[Any, Any]
 Source = Tape | Jacobians | Array
 
 PANEL = (4.4, 3.7)  # inches
+LOW = 3.0  # as high is a panel that takes a whole row
 ACROSS = 3  # panels side by side
+NAMED = 4  # curves that a title tells of
 SWEEPS = 50_000  # over one step: as many may a kind of panel cost, unless it is asked for
 
 
 class Curve(NamedTuple):
-    """A state's gradient norm by step; NaN where there is none."""
+    """A state's gradient norm by step; NaN where there is none. Of which run, where several are compared."""
 
     name: str
     norms: Array
+    run: str = ""
 
 
 class Map(NamedTuple):
@@ -50,12 +53,12 @@ class Panel(NamedTuple):
 
     Attributes:
         measure: (name, source) -> the items to plot; none if the source does not have that.
-        plot: (figure, axes, items), one axes for each item, or one for all of them.
+        plot: (figure, axes, items, all items), one axes for each item, or one for all of them. The scale is that of all.
         together: whether all items stand in one axes.
     """
 
     measure: Callable[[str, Any], list[Any]]
-    plot: Callable[[Any, Sequence[Any], Sequence[Any]], None]
+    plot: Callable[[Any, Sequence[Any], Sequence[Any], Sequence[Any]], None]
     together: bool = False
 
 
@@ -93,6 +96,7 @@ def gradient_flow(
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError("viz.gradient_flow needs matplotlib: pip install tinygrad_seq[plot]") from error
     if unknown := [name for name in panels or () if name not in PANELS]:
@@ -107,10 +111,8 @@ def gradient_flow(
     found = {kind: items for kind, items in found.items() if items}
     if not found:
         raise ValueError("nothing to plot: nothing is handed from step to step here; give steps a scope: tg.scope(name, t=t)")
-    rows = _rows(found, [*runs])
-    across = max(len(row) for row in rows)
-    figure = Figure(figsize=(PANEL[0] * max(across, 1), PANEL[1] * len(rows)), layout="constrained")
-    _fill(figure, found, rows, across, wide=len(named) > 1)
+    figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    _fill(figure, found, _rows(found, [*runs]))
     if left_out:
         figure.supxlabel(f"left out, at more than {SWEEPS:,} sweeps: {left_out}; panels= brings them", fontsize=8)
     if title:
@@ -157,11 +159,14 @@ Cell = tuple[str, int]  # a panel's kind, and which of its items it shows
 
 
 def _rows(found: Found, names: Sequence[str]) -> list[list[Cell | None]]:
-    """Which item stands where: of one run one after the other; of several, each kind has its row, each run its column."""
-    if len(names) == 1:
-        cells: list[Cell | None] = []
-        for kind, items in found.items():
-            cells += [(kind, n) for n in range(1 if PANELS[kind].together else len(items))]
+    """Which item stands where.
+
+    If there is one panel of each kind, one after the other. Else each kind has a row, and where runs are compared each
+    run a column; more than one panel of a run and of a kind stand side by side, in a row of their own.
+    """
+    counts = {kind: 1 if PANELS[kind].together else len(items) for kind, items in found.items()}
+    if max(counts.values()) == 1 and len(names) == 1:
+        cells: list[Cell | None] = [(kind, 0) for kind in found]
         across = 2 if len(cells) == 4 else ACROSS
         return [cells[n : n + across] for n in range(0, len(cells), across)]
     rows: list[list[Cell | None]] = []
@@ -172,23 +177,38 @@ def _rows(found: Found, names: Sequence[str]) -> list[list[Cell | None]]:
         elif len(set(owners)) == len(owners):  # at most one of each: columns
             rows.append([(kind, owners.index(name)) if name in owners else None for name in names])
         else:
-            rows += [[(kind, n) for n, owner in enumerate(owners) if owner == name] for name, _ in groupby(owners)]
+            by_owner = [[n for n, owner in enumerate(owners) if owner == name] for name, _ in groupby(owners)]
+            rows += [[(kind, n) for n in own[k : k + ACROSS]] for own in by_owner for k in range(0, len(own), ACROSS)]
     return rows
 
 
-def _fill(figure: Any, found: Found, rows: Sequence[Sequence[Cell | None]], across: int, wide: bool) -> None:
-    """Make the axes, and plot. With `wide`, a panel for all runs takes its whole row."""
-    places = figure.add_gridspec(len(rows), across)
-    axes_of: dict[Cell, Any] = {}
-    for y, row in enumerate(rows):
-        for x, cell in enumerate(row):
-            if cell is not None:
-                whole_row = wide and PANELS[cell[0]].together
-                axes_of[cell] = figure.add_subplot(places[y, :] if whole_row else places[y, x])
-    for kind, items in found.items():
-        panel = PANELS[kind]
-        axes = [axes_of[kind, n] for n in range(1 if panel.together else len(items))]
-        panel.plot(figure, axes, [item for _, item in items])
+def _fill(figure: Any, found: Found, rows: Sequence[Sequence[Cell | None]]) -> None:
+    """Make the axes, and plot: rows of several kinds in one grid; a row of one kind is a figure of its own, with one key."""
+    across = max(len(row) for row in rows)
+    mixed = any(len({cell[0] for cell in row if cell}) > 1 for row in rows)
+    high = [PANEL[1] if mixed or len(row) > 1 or across == 1 else LOW for row in rows]
+    figure.set_size_inches(PANEL[0] * across, sum(high))
+    if mixed:
+        places = figure.add_gridspec(len(rows), across)
+        cells = {cell: places[y, x] for y, row in enumerate(rows) for x, cell in enumerate(row) if cell}
+        for (kind, n), place in cells.items():
+            _plot(figure, kind, [figure.add_subplot(place)], found[kind], [n])
+        return
+    below = figure.subfigures(len(rows), 1, height_ratios=high, squeeze=False)[:, 0]
+    for part, row in zip(below, rows):
+        cells_ = {x: cell for x, cell in enumerate(row) if cell}
+        kind = next(iter(cells_.values()))[0]
+        alone = PANELS[kind].together or len(found[kind]) == 1
+        places = part.add_gridspec(1, 1 if alone else across)
+        axes = [part.add_subplot(places[0, 0 if alone else x]) for x in cells_]
+        _plot(part, kind, axes, found[kind], [n for _, n in cells_.values()])
+
+
+def _plot(figure: Any, kind: str, axes: Sequence[Any], named: Sequence[tuple[str, Any]], which: Sequence[int]) -> None:
+    """Some items of a kind, or all of them where they stand together."""
+    items = [item for _, item in named]
+    shown = items if PANELS[kind].together else [items[n] for n in which]
+    PANELS[kind].plot(figure, axes, shown, items)
 
 
 # ---- what reaches each step -------------------------------------------------------------------------------------------
@@ -196,44 +216,78 @@ def _fill(figure: Any, found: Found, rows: Sequence[Sequence[Cell | None]], acro
 
 def _curves(name: str, source: Any) -> list[Curve]:
     if isinstance(source, Run):
-        return [curve._replace(name=f"{name} {curve.name}".strip()) for curve in state_norms(source.tape)]
-    return [Curve(name, source)] if np.ndim(source) == 1 else []
+        return [Curve(f"{name} {curve.name}".strip(), curve.norms, name) for curve in state_norms(source.tape)]
+    return [Curve(name, source, name)] if np.ndim(source) == 1 else []
 
 
-def _plot_curves(figure: Any, panels: Sequence[Any], curves: Sequence[Curve]) -> None:
+def _plot_curves(figure: Any, panels: Sequence[Any], curves: Sequence[Curve], everything: Sequence[Curve]) -> None:
     """On a logarithmic scale; what has no place there (exactly 0, not finite) is marked at the lower and the upper edge."""
     (axes,) = panels
     edge = axes.get_xaxis_transform()
-    for n, curve in enumerate(curves):
-        shade, steps = look.look(n)["color"], np.arange(len(curve.norms))
+    for curve, (shade, dash) in zip(curves, _looks(curves)):
+        steps = np.arange(len(curve.norms))
         plotted = np.where(np.isfinite(curve.norms) & (curve.norms > 0), curve.norms, np.nan)
-        axes.plot(steps, plotted, label=curve.name or None, **look.look(n))
+        drawn = look.look(shade, len(steps), dash)
+        axes.plot(steps, plotted, label=curve.name or None, **drawn)
         marks = ((curve.norms == 0, 0.02, "_", "exactly 0"), (np.isinf(curve.norms), 0.98, "x", "not finite"))
         for where, height, mark, said in marks:
             if where.any():
                 label = f"{curve.name}: {said}".lstrip(": ")
-                axes.plot(steps[where], np.full(where.sum(), height), mark, color=shade, transform=edge, label=label)
+                axes.plot(steps[where], np.full(where.sum(), height), mark, color=drawn["color"], transform=edge, label=label)
     scaled = np.concatenate([curve.norms[np.isfinite(curve.norms) & (curve.norms > 0)] for curve in curves])
     look.logarithmic(axes, *((scaled.min(), scaled.max()) if scaled.size else (1.0, 1.0)))
-    sentences = [sentence for sentence in map(_falls, curves[:3]) if sentence]
-    look.style(axes, "; ".join(sentences) or "What reaches each step", "step t", "gradient norm ‖∂L/∂state‖")
-    look.whole_steps(axes.xaxis)
+    look.style(axes, _changes(curves), "step t", "gradient norm ‖∂L/∂state‖")
+    look.in_time(axes, 0, max(len(curve.norms) for curve in curves) - 1)
     look.grid(axes)
     look.legend(axes)
 
 
-def _falls(curve: Curve) -> str:
-    """How a curve goes on its way back, by its ends: "h: ×0.7 a step, 95 % lost by t = 31"."""
+def _looks(curves: Sequence[Curve]) -> list[tuple[int, int]]:
+    """(colour, dashes) of each curve: where runs are compared, each has its colour, and its states have other dashes."""
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    if len(runs) == 1:
+        return [(n, 0) for n in range(len(curves))]
+    seen = [[other.run for other in curves[:n]].count(curve.run) for n, curve in enumerate(curves)]
+    return [(runs.index(curve.run), before) for curve, before in zip(curves, seen)]
+
+
+def _changes(curves: Sequence[Curve]) -> str:
+    """How the gradient changes on its way back, in words."""
+    ends = {curve.name: _ends(curve) for curve in curves[:NAMED]}
+    told = {name: found for name, found in ends.items() if found}
+    if not told:
+        return "What reaches each step"
+    if len(curves) == 1:
+        ((name, (near, far, change)),) = told.items()
+        rate = change ** (1 / abs(far - near))
+        word = "stays about level" if abs(rate - 1) < 0.02 else "grows" if rate > 1 else "shrinks"
+        of = f"of {name} " if name else ""
+        return f"the gradient {of}{word}, {look.times(rate, 3)} with each step back{_lost(curves[0], near, far)}"
+    if len({found[:2] for found in told.values()}) > 1:
+        return "; ".join(f"{name} from t = {near} to t = {far} {look.times(by)}" for name, (near, far, by) in told.items())
+    near, far, _ = next(iter(told.values()))
+    changed = ", ".join(f"{name} {look.times(change)}" for name, (_, _, change) in told.items())
+    return f"the gradient on its way back from t = {near} to t = {far}: {changed}"
+
+
+def _ends(curve: Curve) -> tuple[int, int, float] | None:
+    """Where a curve begins and ends on its way back, and what it has been multiplied by there."""
     steps = np.flatnonzero(np.isfinite(curve.norms) & (curve.norms > 0))
     if len(steps) < 2:
+        return None
+    far, near = int(steps[0]), int(steps[-1])
+    if "backward" in curve.name:
+        far, near = near, far  # steps from the last to the first: its gradient goes forward in time
+    return near, far, float(curve.norms[far] / curve.norms[near])
+
+
+def _lost(curve: Curve, near: int, far: int) -> str:
+    """The step from which on all the way back less than 5 % of the first norm is left."""
+    way = range(near, far, 1 if far > near else -1)
+    heard = [t for t in [*way, far] if curve.norms[t] > 0.05 * curve.norms[near]]
+    if not heard or heard[-1] == far:
         return ""
-    first, last = int(steps[0]), int(steps[-1])
-    if curve.norms[first] > curve.norms[last] and "backward" in curve.name:
-        first, last = last, first  # steps from the last to the first: its gradient goes forward in time
-    rate = (curve.norms[first] / curve.norms[last]) ** (1 / abs(last - first))
-    lost = steps[curve.norms[steps] <= 0.05 * curve.norms[last]]
-    reached = f", 95 % lost by t = {max(lost) if first < last else min(lost)}" if len(lost) else ""
-    return f"{curve.name or 'norm'}: ×{rate:.3g} a step{reached}"
+    return f"; 95 % is lost by t = {heard[-1] + (1 if far > near else -1)}"
 
 
 # ---- from which loss --------------------------------------------------------------------------------------------------
@@ -250,14 +304,15 @@ def _maps(name: str, source: Any) -> list[Map]:
     ]
 
 
-def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map]) -> None:
+def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everything: Sequence[Map]) -> None:
     """On one logarithmic scale: exact zeros white, what is not finite red, what does not exist hatched."""
     from matplotlib.colors import LogNorm
 
-    values = np.concatenate([each.norms.ravel() for each in maps])
+    values = np.concatenate([each.norms.ravel() for each in everything])
     positive = values[np.isfinite(values) & (values > 0)]
     low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
     scale = LogNorm(low, high if high > low else low * 10)
+    hatched = False
     for axes, (name, norms) in zip(panels, maps):
         shown = np.ma.masked_where(~(np.isfinite(norms) & (norms > 0)), norms)
         image = axes.imshow(shown, cmap=look.ramp(), norm=scale, interpolation="nearest", aspect="auto")
@@ -267,24 +322,31 @@ def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map]) -> None:
             look.legend(axes)
         for row in np.flatnonzero(np.isnan(norms).all(axis=1)):
             axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor=look.GRID, hatch="///", linewidth=0)
-        look.style(axes, f"{name}: {_reach(norms)}".lstrip(": "), "state at step s", "loss at step t")
+            hatched = True
+        ylabel = "loss at step t" if axes is panels[0] else ""
+        look.style(axes, f"{name}: {_reach(norms)}".lstrip(": "), "state at step s", ylabel)
         look.whole_steps(axes.xaxis, axes.yaxis)
     bar = figure.colorbar(image, ax=list(panels))
-    bar.set_label("‖∂L<t>/∂h<s>‖ (white: exactly 0)", color=INK, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label("‖∂L<t>/∂state<s>‖, white: exactly 0" + ", hatched: no loss" * hatched, color=INK, fontsize=9)
+    bar.ax.tick_params(labelsize=8, which="both")
 
 
 def _reach(norms: Array) -> str:
-    """How far back the last loss is heard."""
-    heard = norms[~np.isnan(norms).all(axis=1)]
-    row = np.where(np.isfinite(heard[-1]), heard[-1], 0.0) if len(heard) else np.zeros(0)
-    if not row.any():
-        return "From which loss to which step"
-    near = int(np.argmax(row))
-    far = np.flatnonzero(row > 0.05 * row[near])
-    t = int(np.flatnonzero(~np.isnan(norms).all(axis=1))[-1])
-    edge = int(far[np.argmax(np.abs(far - near))])
-    return f"the loss at t = {t} is heard (above 5 %) as far as s = {edge}"
+    """How far back a loss is heard: of those that reach the most states, the last."""
+    positive = np.isfinite(norms) & (norms > 0)
+    counts = positive.sum(axis=1)
+    if counts.max(initial=0) < 2:
+        return "no loss reaches another step"
+    t = int(np.flatnonzero(counts == counts.max())[-1])
+    reached = np.flatnonzero(positive[t])
+    way = reached[np.argsort(np.abs(reached - t), kind="stable")]  # from the nearest to the farthest
+    left = norms[t, way] / norms[t, way[0]]
+    heard = np.flatnonzero(left > 0.05)[-1]
+    near, far = int(way[0]), int(way[-1])
+    if heard + 1 < len(way):
+        return f"of the loss at t = {t}, less than 5 % reaches farther than s = {way[heard]}"
+    amount = f"{100 * left[-1]:.0f} % arrives" if left[-1] < 1 else f"{look.times(left[-1])} as much arrives"
+    return f"of what the loss at t = {t} brings to s = {near}, {amount} at s = {far}"
 
 
 # ---- all panels ---------------------------------------------------------------------------------------------------------

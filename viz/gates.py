@@ -22,7 +22,8 @@ Array = np.ndarray[Any, Any]
 
 SATURATED = {"sigmoid": (0.1, 0.9), "tanh": (-0.9, 0.9)}  # below the one and above the other the slope is below 0.19
 LOW, HIGH = "#a05195", "#ff7c43"
-ROW = 0.46  # how high all units of a gate are
+ROW = 0.46  # how high the largest share of a gate's units is drawn,
+FULL = (0.05, 0.1, 0.25, 0.5, 1.0)  # which is one of these
 
 
 class Gate(NamedTuple):
@@ -76,7 +77,8 @@ def _label(entry: Entry) -> str:
     """The gate's name, or its scope's, with layer, part and direction where there is more than one."""
     scope, tags = entry.node.scope, entry.tags
     within = folds_into(scope, "gate")  # "" for what stands in the cell itself
-    label = base_name(entry) or (scope.part if within else entry.op)
+    of = base_name(Entry(entry._recording, entry.inputs[0]))
+    label = base_name(entry) or (scope.part if within else f"{entry.op}({of})" if of else entry.op)
     label += f" (layer {tags['layer']})" if tags.get("layer") else ""
     return label + "".join(f" ({tags[tag]})" for tag in ("part", "direction") if tags.get(tag) not in (None, "", "forward"))
 
@@ -93,23 +95,25 @@ def _gate(label: str, steps: dict[int, Entry]) -> Gate:
     return Gate(label, times, low, high)
 
 
-def plot_saturation(figure: Any, panels: Sequence[Any], runs: Sequence[Gates]) -> None:
+def plot_saturation(figure: Any, panels: Sequence[Any], runs: Sequence[Gates], everything: Sequence[Gates]) -> None:
     """A row for each gate: upwards the share that is nearly open, downwards the share that is nearly closed."""
     from matplotlib.patches import Patch
 
+    most = max((share for run in everything for gate in run.gates for share in (*gate.low, *gate.high)), default=0.0)
+    full = next(limit for limit in FULL if most <= limit)
     for axes, run in zip(panels, runs):
         for y, gate in enumerate(run.gates[::-1]):
             for share, sign, colour in ((gate.high, 1, HIGH), (gate.low, -1, LOW)):
-                heights = y + sign * ROW * np.array(share)
-                axes.fill_between(gate.steps, y, heights, step="mid", color=colour, linewidth=0)
+                axes.bar(gate.steps, sign * ROW * np.array(share) / full, 1.0, y, color=colour, linewidth=0)
             axes.axhline(y, color=INK, linewidth=0.6)
         axes.set_yticks(range(len(run.gates)), [gate.name for gate in run.gates[::-1]])
         axes.set_ylim(-0.6, len(run.gates) - 0.4)
         title = f"{run.name}: {_most(run.gates)}".lstrip(": ")
-        look.style(axes, title, "step t", "share of units (half a row: all)")
-        look.whole_steps(axes.xaxis)
-        keys = [Patch(color=HIGH, label="up: over 0.9"), Patch(color=LOW, label="down: under 0.1 (tanh: under −0.9)")]
-        look.legend_below(axes, handles=keys)
+        look.style(axes, title, "step t", f"share of units (half a row: {100 * full:.0f} %)" if axes is panels[0] else "")
+        times = [t for gate in run.gates for t in gate.steps]
+        look.in_time(axes, min(times), max(times))
+    keys = [Patch(color=HIGH, label="up: over 0.9"), Patch(color=LOW, label="down: under 0.1 (tanh: under −0.9)")]
+    look.key(figure, panels, keys)
 
 
 def _most(gates: Sequence[Gate]) -> str:
@@ -118,7 +122,7 @@ def _most(gates: Sequence[Gate]) -> str:
     share = np.mean(gate.low) + np.mean(gate.high)
     if share == 0:
         return "no unit is saturated at any step"
-    return f"{gate.name} is the most saturated, {share:.0%} of its units on average"
+    return f"{gate.name} is saturated most, {100 * share:.0f} % of its units on average"
 
 
 # ---- the lane -----------------------------------------------------------------------------------------------------------
@@ -160,19 +164,30 @@ def _apart(name: str, state: str, steps: list[int], factors: Array, matrices: Ar
     return Lane(name, state, steps, size_whole, size_along, size_rest, share)
 
 
-def plot_lanes(figure: Any, panels: Sequence[Any], found: Sequence[Lane]) -> None:
+def plot_lanes(figure: Any, panels: Sequence[Any], found: Sequence[Lane], everything: Sequence[Lane]) -> None:
     """Three curves on a logarithmic scale, shared by all runs."""
-    sizes = np.concatenate([part for each in found for part in (each.whole, each.along, each.through)])
-    positive = sizes[np.isfinite(sizes) & (sizes > 1e-3 * min(each.whole.min() for each in found))]
+    sizes = np.concatenate([part for each in everything for part in (each.whole, each.along, each.through)])
+    positive = sizes[np.isfinite(sizes) & (sizes > 1e-3 * min(each.whole.min() for each in everything))]
     for axes, each in zip(panels, found):
+        count = len(each.steps)
+        broad = {"color": look.LINES[0], "linewidth": 5, "alpha": 0.3, "solid_capstyle": "round"}  # under the others
+        looks = (broad, look.look(1, count), look.look(2, count))
         labels = ("all of it", "along the lane (its gates' product)", "through the gates")
-        for n, (label, curve) in enumerate(zip(labels, (each.whole, each.along, each.through))):
-            axes.plot(each.steps, np.where(curve > 0, curve, np.nan), label=label, **look.look(n))
+        for drawn, label, curve in zip(looks, labels, (each.whole, each.along, each.through)):
+            axes.plot(each.steps, np.where(curve > 0, curve, np.nan), label=label, **drawn)
         look.logarithmic(axes, *((positive.min(), positive.max()) if positive.size else (1.0, 1.0)))
-        last, state = each.steps[-1], each.state.partition(" ")[0]
-        share, whole = round(100 * each.share), f"∂{state}<{last}>/∂{state}<{each.steps[0]}>"
-        said = f"{share} % of {whole} came along the lane, {100 - share} % through the gates"
-        look.style(axes, f"{each.name}: {said}".lstrip(": "), "step t", f"size of ∂{state}<{last}>/∂{state}<t> (identity: 1)")
-        look.whole_steps(axes.xaxis)
+        state = each.state.partition(" ")[0]
+        look.style(axes, f"{each.name}: {_ways(each)}".lstrip(": "), "step t", f"size of ∂{state}<{each.steps[-1]}>/∂{state}<t>")
+        look.in_time(axes, min(each.steps), max(each.steps))
         look.grid(axes)
-        look.legend_below(axes)
+    look.key(figure, panels)
+
+
+def _ways(lane: Lane) -> str:
+    """How much went which way, in words."""
+    state, share = lane.state.partition(" ")[0], round(100 * lane.share)
+    whole = f"∂{state}<{lane.steps[-1]}>/∂{state}<{lane.steps[0]}>"
+    if 0 <= share <= 100:
+        return f"{share} % of {whole} came along the lane, {100 - share} % through the gates"
+    against, other = ("lane", "gates") if share < 0 else ("gates", "lane")
+    return f"what came along the {against} works against {whole}, which comes from the {other}"

@@ -341,7 +341,7 @@ def test_saturation_counts_units_of_real_rows():
 
 def test_all_gates_of_an_lstm_are_counted(lstm_run):
     (found,) = gates.saturation("LSTM", lstm_run[1])
-    assert [gate.name for gate in found.gates] == ["Γ_u", "Γ_f", "Γ_o", "c~", "tanh"]
+    assert [gate.name for gate in found.gates] == ["Γ_u", "Γ_f", "Γ_o", "c~", "tanh(c)"]
 
 
 # ---- the figure -----------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_tape_has_all_panels_with_titles_from_its_numbers(matplotlib, lstm_run
     titles = [" ".join(axes.get_title().split()) for axes in figure.axes if axes.get_title()]
     assert len(titles) == len(flow.PANELS)
     radius = lstm_run[1].jacobians(lstm_run[1].states)[1].spectral_radius.mean()
-    assert f"radius {radius:.2f} on average" in titles[2]
+    assert f"lie within {radius:.2f} on average" in titles[2]
     share = round(100 * gates.lanes("", lstm_run[1])[0].share)
     assert f"{share} % of ∂c<4>/∂c<0> came along the lane, {100 - share} % through the gates" in titles[5]
 
@@ -361,13 +361,13 @@ def test_several_tapes_share_the_scale_of_each_panel(matplotlib, lstm_run):
     tg.manual_seed(5)
     tapes = {"RNN": layer_run(RNN(3, 4))[0], "LSTM": lstm_run[0]}
     figure = viz.gradient_flow(tapes, panels=["flow", "eigenvalues", "singular values"])
-    by_kind = {"heard": [], "eigenvalues": [], "stretches": []}
+    by_kind = {"the loss at": [], "eigenvalues": [], "stretches": []}
     for axes in figure.axes:
         for word, found in by_kind.items():
-            if word in axes.get_title():
+            if word in " ".join(axes.get_title().split()):
                 found.append(axes)
     assert [len(found) for found in by_kind.values()] == [2, 2, 2]
-    assert len({axes.images[0].norm.vmax for axes in by_kind["heard"]}) == 1
+    assert len({axes.images[0].norm.vmax for axes in by_kind["the loss at"]}) == 1
     assert len({axes.get_xlim() for axes in by_kind["eigenvalues"]}) == 1
     assert len({axes.get_ylim() for axes in by_kind["stretches"]}) == 1
     circle = by_kind["eigenvalues"][0].patches[0]
@@ -377,7 +377,152 @@ def test_several_tapes_share_the_scale_of_each_panel(matplotlib, lstm_run):
 def test_jacobians_by_themselves_have_spectra(matplotlib, lstm_run):
     _, _, history, _ = lstm_run
     figure = viz.gradient_flow(tg.bptt.jacobians(history[0]["c"], "h"))
-    assert [axes.get_title().split()[0] for axes in figure.axes if axes.get_title()] == ["eigenvalues", "a"]
+    titles = [" ".join(axes.get_title().split()) for axes in figure.axes if axes.get_title()]
+    assert [title.split()[2] for title in titles] == ["eigenvalues", "stretches"]
+    assert "together" not in titles[1]  # of h alone: their product is no derivative over several steps
+
+
+# ---- titles say what is so ------------------------------------------------------------------------------------------------
+
+
+def titles_of(figure):
+    return [" ".join(axes.get_title().split()) for axes in figure.axes if axes.get_title()]
+
+
+def geometric(factor, T=20):
+    return factor ** np.arange(T)[::-1]
+
+
+@pytest.mark.parametrize(("norms", "said"), [
+    (geometric(0.5), "the gradient shrinks, ×0.5 with each step back; 95 % is lost by t = 14"),  # 0.5 ** 5 < 0.05 < 0.5 ** 4
+    (geometric(0.99), "the gradient stays about level, ×0.99 with each step back"),
+    (geometric(1.5), "the gradient grows, ×1.5 with each step back"),
+    (np.where(np.arange(20) == 3, 1.0, geometric(0.5)), "the gradient shrinks, ×0.5 with each step back; 95 % is lost by t = 2"),
+    (np.array([0.0, np.nan, 1.0]), "What reaches each step"),
+])  # fmt: skip
+def test_what_a_single_curve_is_said_to_do(matplotlib, norms, said):
+    assert titles_of(viz.gradient_flow(norms)) == [said]
+
+
+def test_what_curves_that_are_compared_are_said_to_do(matplotlib):
+    (title,) = titles_of(viz.gradient_flow({"RNN": geometric(0.1, 3), "GRU": geometric(0.5, 3), "LSTM": geometric(15.0, 3)}))
+    assert title == "the gradient on its way back from t = 2 to t = 0: RNN ×0.01, GRU ×0.25, LSTM ×220"
+
+
+def test_gradients_of_the_backward_direction_are_said_to_go_forward_in_time(matplotlib):
+    curves = [flow.Curve("h (forward)", geometric(0.5, 5)), flow.Curve("h (backward)", geometric(0.1, 5)[::-1])]
+    assert flow._changes(curves) == "h (forward) from t = 4 to t = 0 ×0.062; h (backward) from t = 0 to t = 4 ×0.0001"
+
+
+def matrix(factor, T=20):
+    """||dL<t>/dh<s>|| = factor ** (t - s)."""
+    back = np.subtract.outer(np.arange(T), np.arange(T))
+    return np.where(back >= 0, float(factor) ** back, 0.0)
+
+
+@pytest.mark.parametrize(("norms", "said"), [
+    (matrix(0.5), "of the loss at t = 19, less than 5 % reaches farther than s = 15"),
+    (matrix(0.5)[::-1, ::-1], "of the loss at t = 0, less than 5 % reaches farther than s = 4"),  # a backward direction
+    (matrix(0.9), "of what the loss at t = 19 brings to s = 19, 14 % arrives at s = 0"),
+    (matrix(1.2), "of what the loss at t = 19 brings to s = 19, ×32 as much arrives at s = 0"),
+    (np.eye(4), "no loss reaches another step"),
+    (np.full((3, 3), np.nan), "no loss reaches another step"),
+])  # fmt: skip
+def test_how_far_a_loss_is_said_to_reach(matplotlib, norms, said):
+    assert titles_of(viz.gradient_flow(norms)) == [said]
+
+
+def test_how_far_steps_are_said_to_stretch_a_gradient(matplotlib, lstm_run):
+    _, run, _, _ = lstm_run
+    _, measured = run.jacobians(run.states)
+    product = np.linalg.multi_dot(measured.matrices[::-1, 0].astype(float))
+    together = max(np.linalg.norm(m[3] @ m[2] @ m[1] @ m[0], 2) for m in measured.matrices.astype(float).swapaxes(0, 1))
+    assert np.linalg.norm(product, 2) <= together
+    (title,) = titles_of(viz.gradient_flow(lstm_run[0], panels=["singular values"]))
+    most = measured.singular_values.max()
+    assert title == f"h/c: a step stretches a gradient ×{most:.3g} at most, all 4 together ×{together:.2g}"
+
+
+def test_steps_are_multiplied_in_their_order():
+    """[0 1; 0 0] first and [1 0; 0 0] after it pass a gradient on; the other way round they pass nothing."""
+    first, second = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])
+    together = spectra.Spectrum("", [1, 2], tg.bptt.Jacobians(np.stack([first, second])[:, None]), [], True)
+    assert spectra._stretches(together) == "a step stretches a gradient ×1 at most, all 2 together ×1"
+
+
+def test_ways_that_work_against_each_other_are_said_to():
+    lane = gates.Lane("LSTM", "c", [0, 1, 2], *np.ones((3, 3)), 0.25)
+    assert gates._ways(lane) == "25 % of ∂c<2>/∂c<0> came along the lane, 75 % through the gates"
+    against = "what came along the lane works against ∂c<2>/∂c<0>, which comes from the gates"
+    assert gates._ways(lane._replace(share=-0.02)) == against
+    assert gates._ways(lane._replace(share=1.3)).startswith("what came along the gates works against")
+
+
+# ---- where panels stand ---------------------------------------------------------------------------------------------------
+
+
+def places(figure):
+    """Of each panel that has a title its first word and place, once all is laid out; colour bars have none."""
+    figure.draw_without_rendering()
+    boxes = [(axes.get_title().split()[0], axes.get_window_extent()) for axes in figure.axes if axes.get_title()]
+    return [(word, round(box.x0), round(box.y0), round(box.width), round(box.height)) for word, box in boxes]
+
+
+def test_runs_that_are_compared_have_columns_and_kinds_have_rows(matplotlib, lstm_run):
+    tg.manual_seed(5)
+    tapes = {"RNN:": layer_run(RNN(3, 4))[0], "GRU:": layer_run(GRU(3, 4))[0], "LSTM:": lstm_run[0]}
+    figure = viz.gradient_flow({name.strip(":"): tape for name, tape in tapes.items()})
+    found = places(figure)
+    assert [word for word, *_ in found] == ["the", *[*tapes] * 4, "GRU:", "LSTM:"]
+    for row in (found[1:4], found[4:7], found[7:10], found[10:13]):
+        assert len({(y, wide, high) for _, _, y, wide, high in row}) == 1
+        assert [x for _, x, *_ in row] == sorted(x for _, x, *_ in row)
+        assert row[0][3] > 0.17 * figure.bbox.width  # and they do not shrink to make room for words
+    assert len(figure.subfigs) == 6
+    assert found[13][1] > found[10][1] + found[10][3]  # an RNN has no lane: its place stays empty
+    assert [len(part.legends) for part in figure.subfigs] == [0, 0, 1, 1, 1, 1]  # one key for a row
+
+
+def test_layers_stand_side_by_side_on_one_scale(matplotlib):
+    figure = viz.gradient_flow(layer_run(LSTM(3, 4, num_layers=2))[0])
+    by_row = [[axes for axes in part.axes if axes.get_title()] for part in figure.subfigs]
+    assert [len(row) for row in by_row] == [1, 2, 2, 2, 1, 2]
+    assert len({axes.images[0].norm.vmin for axes in by_row[1]}) == 1
+    for row in (by_row[2], by_row[3], by_row[5]):
+        assert len({axes.get_ylim() for axes in row}) == 1
+        assert [f"(layer {n})" in axes.get_title().replace("\n", " ") for n, axes in enumerate(row)] == [True, True]
+
+
+def test_runs_of_several_layers_share_a_scale_from_row_to_row(matplotlib, lstm_run):
+    tg.manual_seed(7)
+    tapes = {"deep": layer_run(RNN(3, 4, num_layers=4))[0], "LSTM": lstm_run[0]}
+    figure = viz.gradient_flow(tapes, panels=["flow", "eigenvalues", "singular values", "gates"])
+    rows = [[axes for axes in part.axes if axes.get_title()] for part in figure.subfigs]
+    assert [len(row) for row in rows] == [3, 1, 1, 3, 1, 1, 3, 1, 1, 2]  # three across, and each run in rows of its own
+    assert len({axes.images[0].norm.vmin for row in rows[:3] for axes in row}) == 1
+    assert len({axes.get_xlim() for row in rows[3:6] for axes in row}) == 1
+    assert len({axes.get_ylim() for row in rows[6:9] for axes in row}) == 1
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 100])
+def test_ticks_of_time_are_whole_steps(matplotlib, T):
+    tg.manual_seed(3)
+    figure = viz.gradient_flow(layer_run(RNN(3, 2), T=T)[0])
+    figure.draw_without_rendering()
+    timed = [axes for axes in figure.axes if axes.get_xlabel() == "step t"]
+    assert len(timed) == (3 if T > 1 else 1)
+    for axes in timed:
+        ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert ticks and all(tick == round(tick) for tick in ticks)
+        assert axes.get_xlim()[1] == T - 0.5  # each step has its place, the last one too
+
+
+def test_with_lengths_a_loss_reaches_its_own_step(matplotlib):
+    """Of padded rows, too: what a layer shows at a step is its state, where there is one."""
+    _, run, _, _ = layer_run(GRU(3, 4), lengths=[5, 2, 4])
+    (group,) = run.cells.values()
+    assert (np.diag(run.flow(group)) > 0).all()
+    assert not np.isnan(run.norms(group[0])).any()
 
 
 def test_what_would_cost_too_much_is_left_out_and_said(matplotlib, monkeypatch, lstm_run):

@@ -259,8 +259,8 @@ class Sweep:
         for hook in tuple(watch.hooks.values()):
             replaced = hook(g if isinstance(g, Tensor) else Tensor(g))
             if replaced is not None:
-                if replaced.shape != node.shape:
-                    raise PullbackError(f"a hook on {node.describe()} returned a gradient of shape {replaced.shape}")
+                if np.shape(_array(replaced)) != node.shape:
+                    raise PullbackError(f"a hook on {node.describe()} returned a gradient of shape {np.shape(_array(replaced))}")
                 g = replaced if self.taped else as_array(replaced)
         if watch.handle is not None and not isinstance(node, Leaf):
             self.retained.append((watch.handle(), g))

@@ -38,7 +38,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str 
         >>> tg.tensor([[1.0, 2.0]])
         Tensor([[1., 2.]], dtype=float32)
     """
-    made = Tensor(np.array(as_array(data), dtype=dtype))
+    made = Tensor(numeric(np.array(as_array(data), dtype=dtype)))
     made.requires_grad = requires_grad
     if name is not None:
         made.name = name
@@ -147,6 +147,7 @@ class Tensor:
             gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
             if gradient.shape != self.shape:
                 raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {self.shape}")
+            gradient = gradient if gradient.dtype == self.dtype else gradient.astype(self.dtype)
         self._grad: Tensor | None = gradient
 
     def zero_grad(self) -> None:
@@ -179,21 +180,18 @@ class Tensor:
             raise AutodiffError("retain_grad on a tensor that requires no gradient: no backward pass will reach it")
         self._watch().handle = ref(self)
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Any], Any]) -> Hook:
         """Call `hook(gradient)` when a backward pass knows this tensor's gradient.
 
         Args:
             hook: is given the gradient as a Tensor; what it returns, unless None, replaces it.
 
         Returns:
-            A function that takes the hook away again.
+            A handle, whose `remove()` takes the hook away again.
         """
         if not self.requires_grad:
             raise AutodiffError("register_hook on a tensor that requires no gradient: no backward pass will reach it")
-        hooks = self._watch().hooks
-        key = next_serial()
-        hooks[key] = hook
-        return lambda: hooks.pop(key, None) and None
+        return Hook(self._watch().hooks, hook)
 
     def _watch(self) -> Watch:
         node: Node = node_of(self)
@@ -231,6 +229,8 @@ class Tensor:
         values = as_array(values)
         if np.broadcast_shapes(values.shape, self.shape) != self.shape:
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
+        if not np.can_cast(values.dtype, self.dtype, "same_kind"):
+            raise TypeError(f"values of dtype {values.dtype} cannot overwrite a tensor of {self.dtype}; convert them first")
         if self.node is not None:
             self.node.overwritten = Leaf.last_overwritten = next_serial()
         np.copyto(self.data, values, casting="same_kind")
@@ -272,7 +272,8 @@ class Tensor:
         """Pickle and deepcopy take the values, the name and the gradient of a leaf; there is no graph to take."""
         if self.requires_grad and not isinstance(self.node, Leaf):
             raise AutodiffError("only leaves can be pickled or deep-copied; detach() the tensor first")
-        return _rebuilt, (type(self), self.data, self.requires_grad, self.name, self.grad)
+        gradient = None if self.grad is None else self.grad.data
+        return _rebuilt, (type(self), self.data, self.requires_grad, self.name, gradient)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
@@ -288,10 +289,8 @@ class Tensor:
     # ---- NumPy's protocols --------------------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("out") is not None:
-            raise TypeError(
-                f"np.{ufunc.__name__} cannot write a tensor into an array: there is no gradient through out=; use the result"
-            )
+        if kwargs:
+            kwargs = _without_out(ufunc, kwargs)
         if method != "__call__":
             raise TypeError(
                 f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are"
@@ -305,11 +304,11 @@ class Tensor:
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if function not in implements:
-            name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
             raise TypeError(
-                f"{name} is not implemented for tensors; use x.numpy() for its value, or declare it with tg.primitive"
+                f"{_called(function)} is not implemented for tensors; use x.numpy() for its value, "
+                "or declare it with tg.primitive"
             )
-        return implements[function](*args, **kwargs)
+        return implements[function](*args, **(_without_out(function, kwargs) if kwargs else kwargs))
 
     # ---- operators ----------------------------------------------------------------------------------------------
     # fmt: off
@@ -352,6 +351,10 @@ class Tensor:
     def __isub__(self, other: Any) -> Tensor:         return implements[np.subtract](self._rebound(), other)
     def __imul__(self, other: Any) -> Tensor:         return implements[np.multiply](self._rebound(), other)
     def __itruediv__(self, other: Any) -> Tensor:     return implements[np.divide](self._rebound(), other)
+    def __ifloordiv__(self, other: Any) -> Tensor:    return implements[np.floor_divide](self._rebound(), other)
+    def __imod__(self, other: Any) -> Tensor:         return implements[np.remainder](self._rebound(), other)
+    def __ipow__(self, other: Any) -> Tensor:         return implements[np.power](self._rebound(), other)
+    def __imatmul__(self, other: Any) -> Tensor:      return implements[np.matmul](self._rebound(), other)
 
     # ---- methods, with NumPy's names and signatures ---------------------------------------------------------------
 
@@ -365,10 +368,19 @@ class Tensor:
     def var(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.var](self, *args, **kwargs)
     def std(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.std](self, *args, **kwargs)
     def cumsum(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.cumsum](self, *args, **kwargs)
+    def cumprod(self, *args: Any, **kwargs: Any) -> Tensor:   return implements[np.cumprod](self, *args, **kwargs)
+    def trace(self, *args: Any, **kwargs: Any) -> Tensor:     return implements[np.trace](self, *args, **kwargs)
+    def diagonal(self, *args: Any, **kwargs: Any) -> Tensor:  return implements[np.diagonal](self, *args, **kwargs)
+    def take(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.take](self, *args, **kwargs)
+    def round(self, *args: Any, **kwargs: Any) -> Tensor:     return implements[np.round](self, *args, **kwargs)
+    def all(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.all](self, *args, **kwargs)
+    def any(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.any](self, *args, **kwargs)
+    def argsort(self, *args: Any, **kwargs: Any) -> Tensor:   return implements[np.argsort](self, *args, **kwargs)
     def argmax(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmax](self, *args, **kwargs)
     def argmin(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmin](self, *args, **kwargs)
     def clip(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.clip](self, *args, **kwargs)
     def dot(self, other: Any) -> Tensor:                      return implements[np.dot](self, other)
+    def copy(self) -> Tensor:                                 return implements[np.copy](self)
     def ravel(self) -> Tensor:                                return implements[np.ravel](self)
     def flatten(self) -> Tensor:                              return implements[np.ravel](self)
     def squeeze(self, axis: Any = None) -> Tensor:            return implements[np.squeeze](self, axis=axis)
@@ -410,61 +422,94 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None, name: str | None = None) -> None:
-        super().__init__(np.array(as_array(data), dtype=dtype))
+        super().__init__(numeric(np.array(as_array(data), dtype=dtype)))
         self.requires_grad = True
         if name is not None:
             self.name = name
 
 
 class At:
-    """A place in a tensor that a new value can be written to: `x.at[index]`."""
+    """The places of a tensor, by index: `x.at[index]`."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, target: Tensor) -> None:
+        self._tensor = target
+
+    def __getitem__(self, index: Any) -> Place:
+        return Place(self._tensor, index)
+
+
+class Place:
+    """A place in a tensor, for a new value: `x.at[index].set(v)`."""
 
     __slots__ = ("_tensor", "_index")
 
-    def __init__(self, target: Tensor, index: Any = None) -> None:
+    def __init__(self, target: Tensor, index: Any) -> None:
         self._tensor = target
         self._index = index
 
-    def __getitem__(self, index: Any) -> At:
-        return At(self._tensor, index)
-
     def set(self, values: Any) -> Tensor:
         """A new tensor with these values at the index; where an index occurs twice, the last one counts."""
-        return implements[At.set](self._tensor, values, index=self._index)
+        return implements[Place.set](self._tensor, values, index=self._index)
 
     def add(self, values: Any) -> Tensor:
         """A new tensor with these values added at the index; where an index occurs twice, both are added."""
-        return implements[At.add](self._tensor, values, index=self._index)
+        return implements[Place.add](self._tensor, values, index=self._index)
+
+
+class Hook:
+    """A hook that is in place, until `remove()`."""
+
+    __slots__ = ("_hooks", "_key")
+
+    def __init__(self, hooks: dict[int, Callable[[Any], Any]], function: Callable[[Any], Any]) -> None:
+        self._hooks = hooks
+        self._key = next_serial()
+        hooks[self._key] = function
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing. Calling the handle does the same."""
+        self._hooks.pop(self._key, None)
+
+    __call__ = remove
 
 
 # ---- operands and dtypes --------------------------------------------------------------------------------------------
 
 
 def as_array(data: Any) -> Array:
-    """Data as a NumPy array; Python floats, nested ones too, become the default dtype. No copy where none is needed."""
+    """Data as a NumPy array of numbers or truth values; no copy where none is needed.
+
+    What has a dtype keeps it, arrays and NumPy's numbers in lists too; Python's floats become the default dtype.
+    """
     if isinstance(data, Tensor):
         return data.data
     if isinstance(data, np.ndarray):
-        return np.asarray(data)
-    if isinstance(data, (list, tuple)) and _holds_tensors(data):
-        raise TypeError(
-            "a list of tensors cannot become an array, which carries no gradient: use tg.stack or tg.concatenate"
-        )
-    array = np.asarray(data)
+        if isinstance(data, np.ma.MaskedArray):
+            raise TypeError("a tensor would lose the mask of a masked array: use data.filled(value), and np.where(mask, x, 0)")
+        return numeric(np.asarray(data))
+    dtypes = _dtypes_in(data) if isinstance(data, (list, tuple)) else set()
+    array = numeric(np.asarray(data), type(data))
+    if isinstance(data, np.generic) or hasattr(data, "__array__") or array.dtype.kind != "f":
+        return array
+    return array.astype(np.result_type(*dtypes, 0.0) if dtypes else default_dtype(), copy=False)
+
+
+def numeric(array: Array, made_of: type | None = None) -> Array:
+    """The array, if it holds numbers or truth values; a TypeError otherwise, which may say what it was made of."""
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"tensors hold numbers and truth values, not {array.dtype} (from {type(data).__name__})")
-    typed_by_user = isinstance(data, np.generic) or hasattr(data, "__array__")
-    return array if typed_by_user or array.dtype.kind != "f" else array.astype(default_dtype())
+        source = "" if made_of is None else f" (from {made_of.__name__})"
+        raise TypeError(f"tensors hold numbers and truth values, not {array.dtype}{source}")
+    return array
 
 
 def as_operand(value: Any) -> Any:
     """What a primitive computes with: an array, or a Python number, whose dtype is weak (NEP 50)."""
     kind = type(value)
-    return (
-        value
-        if kind is np.ndarray or kind is float or kind is int or kind is bool or value is None
-        else as_array(value)
-    )
+    if kind is np.ndarray:
+        return value if value.dtype.kind in "fiub" else numeric(value)
+    return value if kind is float or kind is int or kind is bool or value is None else as_array(value)
 
 
 def node_of(operand: Any) -> Any:
@@ -517,8 +562,32 @@ def _floating(dtype: Any) -> np.dtype[Any]:
     return floating
 
 
-def _holds_tensors(data: Any) -> bool:
-    return any(isinstance(part, Tensor) or (isinstance(part, (list, tuple)) and _holds_tensors(part)) for part in data)
+def _dtypes_in(data: Any) -> set[np.dtype[Any]]:
+    """The dtypes in nested lists and tuples, where something has one; a tensor among them is refused."""
+    found: set[np.dtype[Any]] = set()
+    for part in data:
+        if isinstance(part, Tensor):
+            raise TypeError("a list of tensors cannot become an array, which carries no gradient: use tg.stack or tg.concatenate")
+        if isinstance(part, (list, tuple)):
+            found |= _dtypes_in(part)
+        elif isinstance(part, (np.ndarray, np.generic)):
+            found.add(part.dtype)
+    return found
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """A NumPy function as users write it: `np.linalg.svd`."""
+    module = getattr(function, "__module__", None) or "numpy"  # ufuncs have none
+    return f"{module}.{function.__name__}".replace("numpy", "np", 1)
+
+
+def _without_out(function: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The call's parameters without `out` and `dtype`, where they only say that nothing is wished."""
+    if kwargs.get("out") is not None:
+        raise TypeError(
+            f"{_called(function)} cannot write a tensor into an array: there is no gradient through out=; use the result"
+        )
+    return {key: value for key, value in kwargs.items() if key not in ("out", "dtype") or value is not None}
 
 
 def _spread(values: tuple[Any, ...]) -> Any:
@@ -526,7 +595,7 @@ def _spread(values: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 and not isinstance(values[0], int) else values
 
 
-def _rebuilt(kind: type[Tensor], data: Any, requires_grad: bool, name: str | None, grad: Tensor | None) -> Tensor:
+def _rebuilt(kind: type[Tensor], data: Any, requires_grad: bool, name: str | None, grad: Any) -> Tensor:
     made = kind(data)
     made.requires_grad = requires_grad
     if name is not None:

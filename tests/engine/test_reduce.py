@@ -114,8 +114,24 @@ def test_methods_take_the_axis_by_place() -> None:
 @pytest.mark.parametrize("parameter", ["dtype", "out", "where", "initial"])
 def test_what_is_not_offered_is_refused_by_name(parameter: str) -> None:
     x = tg.tensor([1.0, 2.0])
-    with pytest.raises(TypeError, match=f"sum has no parameter '{parameter}'"):
-        np.sum(x, **{parameter: None})
+    with pytest.raises(TypeError, match=r"np\.sum cannot write" if parameter == "out" else f"sum has no parameter '{parameter}'"):
+        np.sum(x, **{parameter: np.zeros(())})
+
+
+def test_parameters_that_wish_nothing_are_taken() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    for y in (np.sum(x, dtype=None, out=None), np.clip(x, 0, 1, out=None), np.concatenate([x, x], out=None, dtype=None)):
+        assert y.requires_grad
+    with pytest.raises(TypeError, match=r"np\.concatenate cannot write a tensor into an array"):
+        np.concatenate([x, x], out=np.zeros(4))
+
+
+@pytest.mark.parametrize("choose", [np.max, np.min])
+def test_the_gradient_goes_to_a_nan_that_is_chosen(choose: Any) -> None:
+    x = tg.tensor([[1.0, np.nan, 2.0], [3.0, 3.0, 3.0]], requires_grad=True)
+    choose(x, axis=1).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, [[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["amax", "amin", "cumsum", "cumprod", "trace", "argmax", "argmin"])

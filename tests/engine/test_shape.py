@@ -4,7 +4,7 @@ All of these operations are linear, so one identity checks a pullback exactly: f
 sum(u * f(dx)) = sum(pullback(u) * dx). Finite differences on each primitive's samples are checked elsewhere.
 """
 
-import time
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -197,16 +197,20 @@ def test_shapes_that_cannot_be_joined_are_named() -> None:
 
 @pytest.mark.parametrize("join", [tg.stack, tg.concatenate])
 def test_joining_all_steps_costs_each_step_the_same(join: Callable[..., Any]) -> None:
-    def seconds(steps: int) -> float:
+    """Counted, not timed: how many functions the backward pass calls for T steps is linear in T."""
+
+    def calls(steps: int) -> int:
         x = tg.tensor(np.ones((1, 2)), requires_grad=True)
         y = join([x] * steps).sum()
-        start = time.perf_counter()
-        y.backward()
-        return time.perf_counter() - start
+        events: list[str] = []
+        sys.setprofile(lambda frame, event, arg: events.append(event))
+        try:
+            y.backward()
+        finally:
+            sys.setprofile(None)
+        return len([event for event in events if event.endswith("call")])
 
-    seconds(100)
-    short, long = min(seconds(1000) for _ in range(3)), min(seconds(8000) for _ in range(3))
-    assert long < 8 * short * 4
+    assert calls(800) < 8.5 * calls(100)
 
 
 # ---- copied, padded, dropped ----------------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_the_padding_has_a_value_and_no_gradient() -> None:
 
 
 def test_margins_that_are_not_implemented_are_named() -> None:
-    with pytest.raises(ValueError, match=r"mode 'linear_ramp' is not implemented, only constant, edge"):
+    with pytest.raises(TypeError, match=r"mode 'linear_ramp' is not implemented, only constant, edge"):
         np.pad(tg.tensor([1.0]), 1, mode="linear_ramp")
     with pytest.raises(TypeError, match="pad_width as a dict"):
         np.pad(tg.tensor([1.0]), {0: 1})

@@ -356,21 +356,34 @@ def test_hooks_see_replace_and_go_away():
     x = leaf(2)
     y = x * 3
     seen = []
-    remove = y.register_hook(lambda g: seen.append(g.tolist()))
+    handle = y.register_hook(lambda g: seen.append(g.tolist()))
     y.register_hook(lambda g: g * 10)
     y.sum().backward(retain_graph=True)
     assert seen == [[1, 1]] and (x.grad.data == 30).all()
-    remove()
+    handle.remove()
+    y.sum().backward(retain_graph=True)
+    y.register_hook(seen.append)()  # calling it removes it, too
     y.sum().backward()
     assert len(seen) == 1
 
 
-def test_a_hook_that_returns_the_wrong_shape_is_refused():
+@pytest.mark.parametrize("replaced", [tg.tensor(np.ones(3)), np.ones((2, 1)), 1.0])
+def test_a_hook_that_returns_the_wrong_shape_is_refused(replaced):
     x = leaf(2)
-    x.register_hook(lambda g: tg.tensor(np.ones(3)))
+    x.register_hook(lambda g: replaced)
     with pytest.raises(tg.PullbackError, match="hook"):
         (x * 2).sum().backward()
     assert x.grad is None
+
+
+def test_what_a_hook_returns_gets_the_dtype_of_its_tensor():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    for each in (x, y):
+        each.register_hook(lambda g: np.ones(2))
+    y.sum().backward()
+    assert x.grad.dtype == y.grad.dtype == np.float32
 
 
 def test_retain_grad_keeps_the_gradient_of_an_intermediate_value():

@@ -1,6 +1,7 @@
 """Tensors: what they are made of, how NumPy's functions reach them, and what they refuse."""
 
 import copy
+import operator
 import pickle
 
 import numpy as np
@@ -15,6 +16,8 @@ def test_python_floats_get_the_default_dtype_and_arrays_keep_theirs():
     assert tg.tensor(np.float64(1)).dtype == np.float64
     assert tg.tensor([1, 2]).dtype == np.int64
     assert tg.tensor([1.0], dtype=np.float16).dtype == np.float16
+    assert tg.tensor([np.ones(2), np.zeros(2)]).dtype == tg.tensor([[np.float64(1)], (2.0,)]).dtype == np.float64
+    assert tg.tensor([np.float32(1), 2.0]).dtype == np.float32  # the Python float is weak here, too
 
 
 def test_the_default_dtype_is_process_wide_with_an_override_for_a_block():
@@ -55,6 +58,18 @@ def test_complex_numbers_and_strings_are_refused():
         tg.tensor(1j)
     with pytest.raises(TypeError, match="numbers"):
         tg.tensor("abc")
+    for data in (np.array([1j]), np.array(["abc"]), np.array([None]), np.array(["2020-01-01"], "M8[D]")):
+        with pytest.raises(TypeError, match="numbers and truth values"):
+            tg.tensor(data)
+    with pytest.raises(TypeError, match="complex128"):
+        tg.tensor([1.0]) * np.array([1j])
+    with pytest.raises(TypeError, match="complex128"):
+        tg.tensor([1.0], dtype=complex)
+
+
+def test_a_masked_array_would_lose_its_mask():
+    with pytest.raises(TypeError, match="mask"):
+        tg.tensor(np.ma.array([1.0, 2.0], mask=[False, True]))
 
 
 def test_arrays_on_the_left_dispatch_to_us():
@@ -90,6 +105,11 @@ def test_in_place_writes_are_refused_with_the_alternative():
         x[0] = 5.0
     with pytest.raises(TypeError, match="overwrite"):
         x += 1.0
+    for update in (operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow):
+        with pytest.raises(TypeError, match="overwrite"):
+            update(x, 2.0)
+    with pytest.raises(TypeError, match="overwrite"):
+        operator.imatmul(x, np.eye(2))
     assert (x.data == [1, 2]).all()
     y = before = x * 2
     y += 1  # rebinds the name, as with any immutable value
@@ -132,6 +152,9 @@ def test_what_people_type_without_thinking():
     assert len({x, x}) == 1
     assert 3.0 in x and 7.0 not in x
     assert (-x).data[0, 0] == -1 and (+x) is x and abs(-x).data[0, 0] == 1
+    assert (x.copy() == x).all() and x.copy().requires_grad and x.copy().data is not x.data and (x > 3).any()
+    assert x.trace().item() == 5 and x.diagonal().tolist() == [1, 4] and x.take(2).item() == 3 and x.cumprod().tolist()[-1] == 24
+    assert (x / 3).round(1).data[0, 0] == np.float32(0.3) and x.argsort().tolist() == [[0, 1], [0, 1]]
     assert (x**2).data[1, 1] == 16 and (2**x).data[0, 0] == 2 and (x // 2).data[0, 1] == 1 and (x % 2).data[0, 0] == 1
 
 
@@ -162,6 +185,13 @@ def test_leaves_and_parameters_survive_pickle_and_deepcopy():
         pickle.dumps(x * 2)
 
 
+def test_a_gradient_that_is_taped_goes_into_a_copy_without_its_graph():
+    x = tg.Parameter(np.arange(3.0))
+    (x**3).sum().backward(create_graph=True)
+    again = copy.deepcopy(x)
+    assert again.grad.tolist() == [0, 3, 12] and not again.grad.requires_grad
+
+
 def test_requires_grad_can_be_switched_on_leaves_only():
     x = tg.tensor([1.0])
     x.requires_grad = True
@@ -176,8 +206,8 @@ def test_a_gradient_must_fit():
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     with pytest.raises(ValueError, match="shape"):
         x.grad = np.ones(3)
-    x.grad = np.ones(2, np.float32)
-    assert isinstance(x.grad, tg.Tensor)
+    x.grad = np.ones(2)
+    assert isinstance(x.grad, tg.Tensor) and x.grad.dtype == np.float32
     x.zero_grad()
     assert x.grad is None
 
@@ -188,6 +218,12 @@ def test_overwrite_checks_before_it_writes():
         x.overwrite(np.ones(3))
     with pytest.raises(tg.AutodiffError, match="leaves"):
         (x * 2).overwrite(np.ones(2))
+    y = (x * x).sum()
+    with pytest.raises(TypeError, match="dtype"):
+        tg.tensor([1, 2]).overwrite([0.5, 1.5])
+    with pytest.raises(TypeError, match="complex"):
+        x.overwrite(np.array([1j, 2]))
+    y.backward()  # nothing has been overwritten
     assert (x.data == [1, 2]).all()
     array = x.data
     x.overwrite([3.0, 4.0])

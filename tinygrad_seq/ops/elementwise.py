@@ -184,6 +184,7 @@ astype = elementwise(_astype, vjp=dict(x=lambda g: g), name="astype", numpy=Tens
                      samples=unary(dtype=np.dtype(float)))
 if hasattr(np, "astype"):  # from NumPy 2.1
     implements[np.astype] = astype
+implements[np.copy] = lambda x: astype(x, dtype=x.dtype)
 
 # ---- rounding, comparisons, logic: no gradient ----------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_seq.ops.samples import shaped, view
 from tinygrad_seq.primitive import Primitive, primitive
-from tinygrad_seq.tensor import At, Tensor, as_array, implements
+from tinygrad_seq.tensor import Place, Tensor, as_array, implements
 
 
 def pulled(made: Primitive, *operands: Any, **params: Any) -> Any:
@@ -323,5 +323,5 @@ def at_add(x: Any, values: Any, index: Any) -> Tensor:
     return _added(x, values, index=plain(index))  # type: ignore[no-any-return]
 
 
-implements[At.set] = at_set
-implements[At.add] = at_add
+implements[Place.set] = at_set
+implements[Place.add] = at_add

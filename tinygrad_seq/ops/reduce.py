@@ -161,7 +161,7 @@ cumprod = primitive(
 
 def _shared(g: Any, x: Any, y: Any, axis: Axis) -> Any:
     """The cotangent for the elements that were chosen; where several are equal, they share it evenly."""
-    chosen = x == kept(y, x.shape, axis)
+    chosen = np.logical_or(x == kept(y, x.shape, axis), np.isnan(x))  # a nan is the largest and the smallest of all
     ties = np.sum(chosen, axis=axis, keepdims=True).astype(g.dtype)
     return np.where(chosen, kept(g, x.shape, axis) / ties, 0)
 

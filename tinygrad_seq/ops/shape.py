@@ -30,9 +30,10 @@ Shape = tuple[int, ...]
 implements[np.shape] = lambda x: x.shape
 implements[np.ndim] = lambda x: x.ndim
 implements[np.size] = lambda x, axis=None: x.size if axis is None else x.shape[axis]
-implements[np.zeros_like] = lambda x, dtype=None: Tensor(np.zeros(x.shape, dtype or x.dtype))
-implements[np.ones_like] = lambda x, dtype=None: Tensor(np.ones(x.shape, dtype or x.dtype))
-implements[np.full_like] = lambda x, fill_value, dtype=None: Tensor(np.full(x.shape, fill_value, dtype or x.dtype))
+implements[np.zeros_like] = lambda x, **params: Tensor(np.zeros_like(x.data, **params))
+implements[np.ones_like] = lambda x, **params: Tensor(np.ones_like(x.data, **params))
+implements[np.full_like] = lambda x, fill_value, **params: Tensor(np.full_like(x.data, fill_value, **params))
+implements[np.empty_like] = lambda x, **params: Tensor(np.empty_like(x.data, **params))
 
 # ---- the same numbers in another arrangement ----------------------------------------------------------------------------
 
@@ -332,7 +333,7 @@ def _pad(x: Any, pad_width: Any, mode: Any = "constant", constant_values: Any = 
         constant_values: the constant, by side as in `pad_width`. It gets no gradient.
     """
     if mode not in MODES:
-        raise ValueError(f"mode {mode!r} is not implemented, only {', '.join(MODES)} are; build other margins with concatenate")
+        raise TypeError(f"mode {mode!r} is not implemented, only {', '.join(MODES)} are; build other margins with concatenate")
     if isinstance(pad_width, dict):
         raise TypeError("pad_width as a dict is not implemented; give a pair (before, after) for every axis")
     if mode == "constant":

@@ -10,7 +10,7 @@ from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
 from tinygrad_seq.tape import Scope
 from tinygrad_seq.viz.calls import REVERSE, Calls, path_of, safe, within
-from tinygrad_seq.viz.fold import ELIDED, Group, is_hidden
+from tinygrad_seq.viz.fold import ELIDED, LINEAR, Group, is_hidden
 from tinygrad_seq.viz.gradients import Gradients
 from tinygrad_seq.viz.graph import Grad, Node
 from tinygrad_seq.viz.hoisted import Value, is_number
@@ -60,7 +60,9 @@ class Boxes:
         rolled = place[0] == "rolled"
         carries = any(calls.slot[each] in self.crossing for each in held)
         single = calls.is_leaf(call) or calls.is_cut(call)
-        if name and not (rolled and single):
+        if name and name.rpartition(".")[2] == LINEAR and self.level == "gate":
+            kind, label, small = "op", self._linear_label(values), ", ".join(self._weights_in(held))
+        elif name and not (rolled and single):
             kind, label, small = self._fold(group, held, values, carries)
         elif calls.is_leaf(call):
             kind, label, small = self._leaf_kind(call), self._leaf_label(call), ""
@@ -73,6 +75,8 @@ class Boxes:
         ends = last.op not in ("leaf", "constant") and not calls.used_by[held[-1]]
         if ends and last.shape in ((), (1,)) and last.requires_grad:
             kind = "loss"
+            if not last.name:
+                label, small = "L", small or label
         slot = self.slot(group, held)
         node = Node(
             id=_id(group, slot), kind=kind, label=label, small=small, t=t, column=None, slot=slot,
@@ -96,8 +100,18 @@ class Boxes:
         names = [self.calls.entry[i].name or "" for i, _ in newest.values()]
         part = self._last_part(held, name)
         if all(names) and len(names) <= 2:
-            return kind, ", ".join(names), "" if any(part in each for each in names) else part
+            return kind, ", ".join(names), "" if kind == "gate" or any(part in each for each in names) else part
         return kind, part + (f"<{'t' if t is None else t}>" if in_time else ""), ""
+
+    def _linear_label(self, values: Sequence[Value]) -> str:
+        """The names that the user gave to what leaves the box, or what it is."""
+        names = list(dict.fromkeys(self.calls.entry[i].name or "" for i, _ in values))
+        return ", ".join(names) if all(names) and len(names) <= 2 else LINEAR
+
+    def _weights_in(self, held: Sequence[int]) -> list[str]:
+        """The weights that are multiplied or added in a box."""
+        read = [source for call in held for _, _, source in self.calls.reads[call] if self.calls.is_weight(source)]
+        return [self._leaf_label(weight).rpartition(".")[2] for weight in dict.fromkeys(read)]
 
     def _leaf_kind(self, call: int) -> str:
         if self.calls.is_weight(call):
@@ -110,8 +124,9 @@ class Boxes:
         entry = self.calls.entry[call]
         if entry.op == "constant" and entry.node.shape == ():
             return entry.name or entry.label
-        name, t = entry.name or "input", self.calls.time[call]
-        return f"{name}<{t}>" if self.calls.is_step(call) and t is not None else name
+        name, t = entry.name or "x", self.calls.time[call]
+        own = self.calls.is_step(call) or not entry.name  # else the user has said which step it is, or that it is none
+        return f"{name}<{t}>" if own and t is not None else name
 
     def _say_range(self, node: Node, held: Sequence[int]) -> None:
         """Of a box for all steps: which steps, and from where to where the gradient goes over time."""

@@ -71,7 +71,7 @@ def note_turns(wire: Wire, bus: Bus | None) -> None:
         if b is not None and target is not None:
             _turn(wire, "in", b, target.rank + (not right), bus.y, target.port(wire), target)
         return
-    if a is None or b is None or source is None or target is None:
+    if a is None or b is None or source is None or target is None or wire.vertical:
         return
     y0, y1 = source.port(wire, leaving=True), target.port(wire)
     if wire.step == 0:

@@ -13,8 +13,8 @@ import graphviz
 from tinygrad_seq.viz import words
 from tinygrad_seq.viz.bars import bars
 from tinygrad_seq.viz.graph import Edge, Point
-from tinygrad_seq.viz.layout import GAP, Layout, text_width
-from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, text
+from tinygrad_seq.viz.layout import GAP, LABEL, Layout, text_width
+from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, label, left_text, number, statement, text
 
 WIDTHS = (0.8, 4.2)
 TINTS = ("#e1f0fd", "#e3f4e6", "#fdf1d6", "#f1e6fb")  # gates, in order of their slots
@@ -43,8 +43,8 @@ FORWARD = "#9aa5b8"
 CUT = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
 
 
-def dot(layout: Layout) -> graphviz.Digraph:
-    """The layout as a graph with everything pinned."""
+def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
+    """The layout as a graph with everything pinned; symbols in Graphviz's markup, if asked for (see `typeset.py`)."""
     graph = layout.graph
     drawing: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
     low, high = words.scale(graph)
@@ -52,12 +52,12 @@ def dot(layout: Layout) -> graphviz.Digraph:
     body = [
         statement("graph", {"bgcolor": "white", "outputorder": "nodesfirst", "pad": "0.15", "fontname": "Arial"}),
         statement("node", {
-            "fixedsize": "true", "fontname": "Arial", "fontcolor": INK, "fontsize": "11", "margin": "0", "shape": "box",
+            "fixedsize": "true", "fontname": "Arial", "fontcolor": INK, "fontsize": number(LABEL), "margin": "0", "shape": "box",
             "style": "rounded,filled", "penwidth": "0.9",
         }),
         statement("edge", {"arrowsize": "0.45", "color": FORWARD, "penwidth": "0.8"}),
         *_cards(layout),
-        *_boxes(layout),
+        *_boxes(layout, markup),
         *_loops(layout),
         *strips,
         *_legend(layout, floor, low, high),
@@ -150,17 +150,18 @@ def said_range(edge: Edge) -> str:
     return f"gradient {edge.norms[0]:.2g} to {edge.norms[1]:.2g}"
 
 
-def _boxes(layout: Layout) -> list[str]:
+def _boxes(layout: Layout, markup: bool) -> list[str]:
     lines = []
     gates = dict.fromkeys(node.slot for node in layout.graph.nodes if node.kind == "gate")
     tints = {slot: TINTS[n % len(TINTS)] for n, slot in enumerate(gates)}
     for node in layout.graph.nodes:
         fill, border = BOXES[node.kind]
+        fill = tints.get(node.slot, fill) if node.kind == "gate" else fill
         look = {
-            "class": node.kind, "color": border, "fillcolor": tints.get(node.slot, fill) if node.kind == "gate" else fill,
-            "id": node.id, "label": escape(node.label), "tooltip": escape(node.tip),
+            "class": node.kind, "color": border, "fillcolor": fill,
+            "id": node.id, "label": label(node.label, LABEL, fill, markup), "tooltip": escape(node.tip),
         }  # fmt: skip
-        if node.kind == "sum":
+        if node.round:
             look["shape"] = "ellipse"  # a circle, if its ports leave it so
         if (node.given and node.kind != "weight") or node.kind == "elided":
             look["style"] = "rounded,filled,dashed"
@@ -177,9 +178,9 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
     x, y = layout.left, floor - 22
     lines = []
     if "finite" in statuses:
-        label = "gradient norm"
-        lines.append(left_text("legend.title", x, y, label, 10))
-        x += text_width(label, 10) + 12
+        title = "gradient norm"
+        lines.append(left_text("legend.title", x, y, title, 10))
+        x += text_width(title, 10) + 12
         for n, shade in enumerate(RAMP):
             width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * n / (len(RAMP) - 1)
             look = {"class": "legend", "fillcolor": shade, "id": f"legend.{n}", "label": "", "style": "filled", "penwidth": "0"}

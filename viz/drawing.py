@@ -18,7 +18,7 @@ import tinygrad_seq as tg
 from tinygrad_seq.listing import Tape
 from tinygrad_seq.sweep import _collector_waiting
 from tinygrad_seq.tensor import Tensor
-from tinygrad_seq.viz import dot, program, words
+from tinygrad_seq.viz import dot, program, typeset, words
 from tinygrad_seq.viz.extract import extract
 from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.layout import layout
@@ -103,7 +103,11 @@ class Drawing:
     @cached_property
     def graph(self) -> graphviz.Digraph:
         """The drawing for the `graphviz` package, with every position pinned: draw it with `neato_no_op=2`."""
-        return dot.dot(self._layout)
+        return self._pinned()
+
+    def _pinned(self, markup: bool = False) -> graphviz.Digraph:
+        """The DOT graph; for PNG and PDF with symbols in Graphviz's markup, see `typeset.py`."""
+        return dot.dot(self._layout, markup)
 
     @property
     def source(self) -> str:
@@ -136,7 +140,7 @@ class Drawing:
         opened = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', head[0])
         words_ = html.escape(escape(self.alt_text).replace("&amp;", "&"), quote=True)
         opened = opened[:-1] + f' role="img" aria-label="{words_}" style="max-width:100%;height:auto">'
-        return drawn[: head.start()] + opened + drawn[head.end() :]
+        return drawn[: head.start()] + opened + typeset.in_svg(drawn[head.end() :])
 
     def html(self) -> str:
         """A page of its own around the picture, which loads nothing."""
@@ -165,7 +169,7 @@ class Drawing:
         if kind not in FORMATS:
             raise ValueError(f"{path.name!r} ends in none of {', '.join('.' + each for each in FORMATS)}")
         if kind in ("png", "pdf"):
-            content = program.render(self.graph, kind)
+            content = program.render(self._pinned(markup=True), kind)
         else:
             text = {"svg": self.svg, "dot": lambda: self.source, "json": self.json, "html": self.html}[kind]()
             content = text.encode("utf-8", errors="replace")

@@ -1,7 +1,8 @@
 """What is folded into which box. Read me fourth, after `calls.py`.
 
-At level "op" each call is a node; at level "gate" a scope inside the cell's is one; at level "cell" all that ran in the
-scope that carries the step is; and at level "rolled" that scope is one node for all steps together.
+At level "op" each call is a node; at level "gate" a scope inside the cell's is one, and so is what weights make of inputs and
+state on the way to the gates; at level "cell" all that ran in the scope that carries the step is one node; and at level
+"rolled" that scope is one for all steps together.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
+from tinygrad_seq.primitive import registry
 from tinygrad_seq.tape import Scope
 from tinygrad_seq.viz.calls import HIDDEN, Calls, Place, path_of, within
 
@@ -16,6 +18,10 @@ Group = tuple[Place, str, int]  # what is folded into one node: its column, its 
 
 ELIDED = "elided"
 LEVELS = ("rolled", "cell", "gate", "op")  # from the coarsest to the finest
+LINEAR = "linear"  # the name of a step's products with weights, and of what adds them up and cuts them into gates
+PRODUCTS = frozenset({"matmul", "multiply", "tensordot", "einsum"})
+SUMS = frozenset({"add", "subtract"})
+MOVES = {"split", "unstack", "getitem", "concatenate", *(name for name, op in registry.items() if op.moves and not op.cut)}
 MANY = 3  # operations of one kind: so many outside of time, if there is one for each step, are not shown one by one
 KEPT = 4  # steps that are shown where there are too many: the first three and the last
 
@@ -27,19 +33,29 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
     left to right. So a call that would close such a circle starts its group anew, under the next number.
     """
     group_of: dict[int, Group] = {}
-    newest: Counter[tuple[Place, str]] = Counter()
+    newest: dict[tuple[Place, str, int], int] = {}
+    counts: Counter[tuple[Place, str]] = Counter()
     reads: dict[Group, set[Group]] = defaultdict(set)  # within a column
     names: dict[Scope, str] = {}
+    linear = linear_parts(calls) if level == "gate" else {}
     for call in calls.order:
-        place, name = calls.place[call], _name(calls, call, level, names)
+        place, name, part = calls.place[call], _name(calls, call, level, names), 0
+        if call in linear and not name:
+            name, part = _linear_name(calls, call), linear[call]
+        key = (place, name, part)
+
+        def start(key: tuple[Place, str, int] = key) -> Group:
+            newest[key] = counts[key[:2]]
+            counts[key[:2]] += 1
+            return (*key[:2], newest[key])
+
         if not name or (calls.is_given(call) and name != ELIDED):
             group: Group = (place, "", call)
         else:
-            group = (place, name, newest[place, name])
+            group = (place, name, newest[key]) if key in newest else start()
         sources = {group_of[s] for _, _, s in calls.reads[call] if calls.place[s] == place} - {group}
         if name and _reaches(group, sources, reads):
-            newest[place, name] += 1
-            group = (place, name, newest[place, name])
+            group = start()
         reads[group] |= sources
         group_of[call] = group
     return group_of
@@ -100,22 +116,90 @@ def folds_into(scope: Scope, level: str, step_of_array: bool = False) -> str:
         level: of detail.
         step_of_array: whether it is one step of an operation over all of time.
     """
+    chain = _chain(scope)
+    if not chain:
+        return ""
+    cell = _cell(chain, step_of_array)
+    if level == "cell" or (scope.t is None and not step_of_array):
+        return ".".join(path_of(chain[cell]))
+    return ".".join(path_of(chain[-1])) if len(chain) - 1 > cell else ""
+
+
+def _chain(scope: Scope) -> list[Scope]:
+    """The scopes that have a name, from the outermost to this one."""
     chain: list[Scope] = []
     each: Scope | None = scope
     while each is not None:
         if each.part:
             chain.append(each)
         each = each.parent
-    chain.reverse()
-    if not chain:
-        return ""
+    return chain[::-1]
+
+
+def _cell(chain: list[Scope], step_of_array: bool) -> int:
+    """Which of these scopes is the cell's: the one that says so, else the one that carries the step."""
     cell = next((i for i, s in enumerate(chain) if s.own_tags.get("role") == "cell"), None)
-    if cell is None:
-        in_time = (i for i, s in enumerate(chain) if s.t is not None or (step_of_array and s.time_axis is not None))
-        cell = next(in_time, 0)
-    if level == "cell" or (scope.t is None and not step_of_array):
-        return ".".join(path_of(chain[cell]))
-    return ".".join(path_of(chain[-1])) if len(chain) - 1 > cell else ""
+    if cell is not None:
+        return cell
+    return next((i for i, s in enumerate(chain) if s.t is not None or (step_of_array and s.time_axis is not None)), 0)
+
+
+def linear_parts(calls: Calls) -> dict[int, int]:
+    """The calls that make, of inputs and a state, what goes into the gates: x W_x + h W_h + b, cut into a part for each gate.
+
+    That is: products with a weight, sums of such products with anything, and what merely moves their numbers about; and what
+    is done to weights alone before. A value that the next step reads is not among them: it is a state.
+
+    Returns:
+        For each of these calls the number of the connected part that it belongs to.
+    """
+    weights = {call for call in calls.order if calls.is_weight(call)}
+    carried = {calls.slot[source] for call in calls.order for _, _, source in calls.reads[call] if _goes_on(calls, source, call)}
+    found: set[int] = set()
+    for call in calls.order:
+        if calls.is_leaf(call) or calls.place[call][0] != "step" or calls.slot[call] in carried:
+            continue
+        op, sources = calls.entry[call].op, {source for _, _, source in calls.reads[call]}
+        here = {source for source in sources & found if calls.place[source] == calls.place[call]}
+        if sources and sources <= weights:
+            weights.add(call)
+        elif not (op in PRODUCTS and sources & weights) and not (op in SUMS | MOVES and here):
+            continue
+        found.add(call)
+    parts = _Parts(found)
+    for call in found:
+        for _, _, source in calls.reads[call]:
+            if source in found and calls.place[source] == calls.place[call]:
+                parts.join(source, call)
+    return {call: parts.of(call) + 1 for call in found}
+
+
+class _Parts:
+    """Connected parts of a graph (union-find)."""
+
+    def __init__(self, members: set[int]) -> None:
+        self._leader = {member: member for member in members}
+
+    def of(self, member: int) -> int:
+        """The smallest member of the part."""
+        while self._leader[member] != member:
+            self._leader[member] = member = self._leader[self._leader[member]]
+        return member
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.of(one), self.of(other)))
+        self._leader[high] = low
+
+
+def _linear_name(calls: Calls, call: int) -> str:
+    chain = _chain(calls.scope(call))
+    return ".".join([*(path_of(chain[_cell(chain, calls.is_step(call))]) if chain else ()), LINEAR])
+
+
+def _goes_on(calls: Calls, source: int, reader: int) -> bool:
+    """Whether a value crosses from one step to another."""
+    there, here = calls.place[source], calls.place[reader]
+    return there != here and there[0] == here[0] == "step" and there[1] == here[1]
 
 
 def _reaches(group: Group, sources: set[Group], reads: dict[Group, set[Group]]) -> bool:

@@ -11,7 +11,10 @@ A drawing is made in stages, each a file, each reading only what the one before 
     cuts.py      what a `detach` keeps away
     sums.py      where the gradients of a shared weight meet
     shares.py    a weight's gradient, taken apart by step
+    typeset.py   labels with subscripts and superscripts
     template.py  the ranks of one kind of column: it is laid out once and repeated for every step
+    recurrences.py  the way of every state from step to step
+    stacks.py    what stands above each other within a rank
     heights.py   how high its boxes and lanes stand
     channels.py  where edges change their height, and the buses above and below
     layout.py    graph -> places: the pieces put together
@@ -100,6 +103,11 @@ class Node:
     height: float = 0.0
     x: float = 0.0
     y: float = 0.0
+
+    @property
+    def round(self) -> bool:
+        """Whether it is drawn as a circle: a sum, or an operation with a sign of one character."""
+        return self.kind == "sum" or (self.kind == "op" and len(self.label) == 1 and not self.small)
 
     @property
     def data(self) -> dict[str, Any]:

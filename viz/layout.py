@@ -9,18 +9,35 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from tinygrad_seq.viz.channels import lay_buses, lay_channels, note_turns
 from tinygrad_seq.viz.graph import Edge, Graph, Node, column_of
 from tinygrad_seq.viz.heights import Room, place
-from tinygrad_seq.viz.template import BOX, TINY, Bus, Lane, Slot, Template, Turn, Wire, has_tail, lay_lanes, rank
+from tinygrad_seq.viz.stacks import lay_stacks
+from tinygrad_seq.viz.template import (
+    BOX,
+    TINY,
+    Bus,
+    Lane,
+    Slot,
+    Template,
+    Turn,
+    Wire,
+    has_tail,
+    is_circular,
+    lay_lanes,
+    order_within,
+    rank,
+)
+from tinygrad_seq.viz.typeset import pieces
 
 MARGIN = 12.0  # between a column's card and what is in it
 HEADER = 14.0  # the line with t, within the card
 GAP = 14.0  # between two cards
 SUM = 18.0  # the circle in which a weight's gradients meet
+ROUND = 22.0  # the circle of an operation with a sign of one character
+LABEL = 12.0  # the size of a label, in points
 TRUNK = 22.0  # from there to the weight
 
 
@@ -63,7 +80,10 @@ def layout(graph: Graph) -> Layout:
             if each is not None:
                 wires_of[each].append(wire)
     for each in kinds:
-        rank(each, wires_of[each])
+        left = order_within(each, wires_of[each])
+        rank(each, wires_of[each], left)
+        lay_stacks(each, wires_of[each], left)
+        rank(each, wires_of[each], left)
     for wire in dict.fromkeys(wires):
         lay_lanes(wire)
     placed: set[Slot | Lane] = set()
@@ -108,16 +128,23 @@ def text_width(text: str, size: float) -> float:
     return size * sum(map(share, text))
 
 
+def label_width(label: str, size: float) -> float:
+    """The same of a label, parts of which may be smaller."""
+    return sum(text_width(piece.text, piece.size * size) for piece in pieces(label))
+
+
 def box_of(node: Node) -> tuple[float, float]:
     """Width and least height of a node's box."""
     if node.kind == "sum":
         return SUM, SUM
+    if node.round:
+        return ROUND, ROUND
     lines = node.label.splitlines() or [""]
-    width = max(text_width(line, 11) for line in lines)
+    width = max(label_width(line, LABEL) for line in lines)
     height = 14.0 * len(lines)
     if node.small:
         width, height = max(width, text_width(node.small, 8)), height + 10
-    return round(max(width + 12, 26.0), 2), max(height + 8, BOX)
+    return round(max(width + 12, 28.0), 2), max(height + 8, BOX)
 
 
 # ---- templates and wires --------------------------------------------------------------------------------------------
@@ -134,7 +161,7 @@ def _templates(graph: Graph) -> list[Template]:
     for edge in graph.edges:
         if edge.source.column is not None and edge.source.column == edge.target.column and not edge.delay:
             within[keys[edge.source.column]][edge.target.slot].add(edge.source.slot)
-    circular = {key for key, reads in within.items() if _is_circular(reads)}
+    circular = {key for key, reads in within.items() if is_circular(reads)}
     templates = [shared.setdefault((key, i) if key in circular else key, Template()) for i, key in enumerate(keys)]
     for node in graph.nodes:
         if node.column is not None:
@@ -142,14 +169,6 @@ def _templates(graph: Graph) -> list[Template]:
             slot = slots.setdefault(node.slot, Slot(node.slot, len(slots), node.reverse))
             slot.width, slot.height = max(slot.width, node.width), max(slot.height, node.height)
     return templates
-
-
-def _is_circular(reads: dict[str, set[str]]) -> bool:
-    try:
-        TopologicalSorter(reads).prepare()
-    except CycleError:
-        return True
-    return False
 
 
 def _wires(graph: Graph, templates: Sequence[Template]) -> list[Wire]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from tinygrad_seq.viz import words
+from tinygrad_seq.viz import typeset, words
 from tinygrad_seq.viz.layout import text_width
 
 INK, FAINT = "#33415c", "#6b7a99"
@@ -30,10 +30,22 @@ def _is_writable(c: str) -> bool:
     return unicodedata.category(c) not in ("Cc", "Cs") and ord(c) & 0xFFFE != 0xFFFE
 
 
+class Markup(str):
+    """A label in Graphviz's markup, which stands between angle brackets instead of quotes."""
+
+
 def statement(head: str, attributes: dict[str, str]) -> str:
     """A line of DOT; attributes sorted."""
-    written = " ".join(f'{key}="{value}"' for key, value in sorted(attributes.items()))
+    written = " ".join(
+        f"{key}=<{value}>" if isinstance(value, Markup) else f'{key}="{value}"' for key, value in sorted(attributes.items())
+    )
     return f"{head} [{written}]"
+
+
+def label(words: str, size: float, fill: str, markup: bool) -> str:
+    """A label for a box of this colour; with Graphviz's markup, if asked for and if it is a symbol."""
+    written = typeset.in_dot(words, size, fill) if markup else None
+    return escape(words) if written is None else Markup(written)
 
 
 def number(x: float) -> str:

@@ -42,6 +42,9 @@ def route(layout: Layout) -> None:
 def middle_line(layout: Layout, edge: Edge, wire: Wire, bus: Bus | None) -> list[Point]:
     """The corners of an edge's route, from box to box."""
     a, b = edge.source, edge.target
+    if wire.vertical:
+        down = 1 if a.y > b.y else -1
+        return [(a.x, a.y - down * a.height / 2), (b.x, b.y + down * b.height / 2)]
     y0 = wire.source.port(wire, leaving=True) if wire.source else a.y
     y1 = wire.target.port(wire) if wire.target else b.y
     start = layout.starts.get(edge)

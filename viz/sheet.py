@@ -54,14 +54,14 @@ class Sheet(Drawing):
     def _parts(self) -> list[tuple[str, Drawing]]:
         return [part for row in self._rows for part in row]
 
-    @cached_property
-    def graph(self) -> graphviz.Digraph:
-        """All drawings as one graph for the `graphviz` package; see `Drawing.graph`."""
+    def _pinned(self, markup: bool = False) -> graphviz.Digraph:
+        """All drawings as one graph."""
+        parts_of = [[(title, each._pinned(markup)) for title, each in row] for row in self._rows]
         graph: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
-        graph.body = [line for line in self._parts[0][1].graph.body if not HEAD.match(line)]  # what holds for all
+        graph.body = [line for line in parts_of[0][0][1].body if not HEAD.match(line)]  # what holds for all
         top, count = 0.0, 0
-        for row in self._rows:
-            parts = [_part(title, each.graph.body, self._captions) for title, each in row]
+        for row in parts_of:
+            parts = [_part(title, each.body, self._captions) for title, each in row]
             left = 0.0
             for part in parts:
                 dx, dy = left - part.box[0], top - ABOVE - part.box[3]

@@ -26,6 +26,7 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
         if edge.grad is not None:
             leaving[edge.source].append(edge)
     grad_of = Gradients(calls)
+    usual = _usual(graph, leaving)
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes.append(node)
@@ -35,7 +36,7 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
                 nodes[-1].sums = node
         elif graph.level in ("op", "gate"):
             several = len({value for edge in leaving[node] for value in edge.values}) > 1
-            for value, edges in _uses(leaving[node]).items():
+            for value, edges in _uses(leaving[node], 1 if node.slot in usual else 2).items():
                 number = f"{value[0] - node.entries[0] + 1}" if several else ""
                 meeting = _meeting(graph, node, edges, f"{node.id}.sum{number}")
                 meeting.slot += number
@@ -45,13 +46,24 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
     graph.nodes = nodes
 
 
-def _uses(edges: list[Edge]) -> dict[Value, list[Edge]]:
-    """The edges from whose ends a value gets its gradient, of values that have several."""
+def _usual(graph: Graph, leaving: dict[Node, list[Edge]]) -> set[str]:
+    """The slots that have a sum at every step but the one that ran last. That has one too, of a single term: the same slot looks
+    the same in every column."""
+    steps: dict[str, list[bool]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.t is not None and leaving[node]:
+            uses = _uses(leaving[node])
+            steps[node.slot].append(len(uses) == 1 and len({value for edge in leaving[node] for value in edge.values}) == 1)
+    return {slot for slot, each in steps.items() if len(each) > 1 and all(each[:-1])}
+
+
+def _uses(edges: list[Edge], least: int = 2) -> dict[Value, list[Edge]]:
+    """The edges from whose ends a value gets its gradient, of values that have at least so many."""
     uses: dict[Value, list[Edge]] = defaultdict(list)
     for edge in edges:
         if len(edge.values) == 1 and edge.grad is not None and edge.grad.status != "none":
             uses[next(iter(edge.values))].append(edge)
-    return {value: users for value, users in uses.items() if len(users) > 1}
+    return {value: users for value, users in uses.items() if len(users) >= least}
 
 
 def _meeting(graph: Graph, node: Node, edges: list[Edge], name: str) -> Node:

@@ -9,6 +9,7 @@ every column. A template is a layered layout:
     lane      the height at which an edge passes the ranks between its ends. A lane is an item like a box: where it
               passes a rank, no box stands, so no edge crosses a box.
     channel   the gap between two ranks, as wide as its tracks need. All that changes its height does so here.
+    stack     slots of one rank, each joined with the one below by a vertical arrow; see `stacks.py`.
 
 Edges between columns that are not neighbours, and those of weights, run along buses: lines above or below all boxes.
 """
@@ -16,13 +17,17 @@ Edges between columns that are not neighbours, and those of weights, run along b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from typing import Any
 
 PITCH = 10.0  # between two tracks, lanes or ports: room for an arrow, its twin and some air
-BOX = 24.0  # the least height of a box
-AIR = 12.0  # between boxes, above each other
+BOX = 24.0  # the least height of a box with text
+AIR = 20.0  # between boxes, above each other: so much that a lane can pass there
+CLEAR = 4.0  # between a box and a lane's room
+DROP = 20.0  # between the boxes of a stack: room for an arrow
 HEAD = 13.0  # before and after the tracks of a channel: room for an arrowhead
 TINY = 0.01
 
@@ -35,22 +40,43 @@ class Slot:
     order: int
     reverse: bool
     width: float = 0.0
-    height: float = BOX
+    height: float = 0.0
     rank: int = 0
     x: float = 0.0
     y: float = 0.0
     left: list[list[Wire]] = field(default_factory=list)  # the wires at each of its ports, from the top
     right: list[list[Wire]] = field(default_factory=list)
-    shift: float = 0.0  # how much higher the ports on the right stand: so that a wire to the next step's box is straight
+    straight: set[Wire] = field(default_factory=set)  # wires on a lane: these ports stand in the middle, if there is room
+    shifts: tuple[float, float] = (0.0, 0.0)  # how much higher the ports on the left and on the right stand for that
     bus: dict[int, Turn] = field(default_factory=dict)  # the turn to the buses above, which all wires to them share
+    stack: Stack | None = None
 
     def port(self, wire: Wire, leaving: bool = False) -> float:
         """The height at which a wire enters; or leaves, where it does both."""
-        for side in (self.right, self.left) if leaving == (wire.sign > 0) else (self.left, self.right):
+        both = ((self.left, self.shifts[0]), (self.right, self.shifts[1]))
+        for side, shift in both[::-1] if leaving == (wire.sign > 0) else both:
             for n, wires in enumerate(side):
                 if wire in wires:
-                    return self.y + ((len(side) - 1) / 2 - n) * PITCH + (self.shift if side is self.right else 0.0)
+                    return self.y + ((len(side) - 1) / 2 - n) * PITCH + shift
         return self.y
+
+
+@dataclass(eq=False)
+class Stack:
+    """Slots above each other, from the top down, each joined with the next by a vertical arrow.
+
+    `stretch` is how much longer each of these arrows is than it must be, where the ends of the stack stand on two lanes.
+    """
+
+    slots: list[Slot]
+    stretch: float = 0.0
+
+    def below(self, slot: Slot) -> float:
+        """How far a slot stands below the first."""
+        way = 0.0
+        for upper, lower in pairwise(self.slots[: self.slots.index(slot) + 1]):
+            way += (upper.height + lower.height) / 2 + DROP + self.stretch
+        return way
 
 
 @dataclass(eq=False)
@@ -87,6 +113,11 @@ class Wire:
     turns: dict[str, Turn] = field(default_factory=dict)
 
     @property
+    def vertical(self) -> bool:
+        """Whether it joins two boxes of a stack."""
+        return self.step == 0 and self.source is not None and self.target is not None and self.source.rank == self.target.rank
+
+    @property
     def above(self) -> bool:
         """Whether it runs along a bus above all boxes, and not along a weight's below."""
         return self.step is None and self.a is not None and self.b is not None
@@ -113,42 +144,72 @@ class Template:
 
     slots: dict[str, Slot] = field(default_factory=dict)
     ranks: list[list[Slot]] = field(default_factory=list)
+    stacks: list[Stack] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     channels: list[list[Turn]] = field(default_factory=list)
     width: float = 0.0
 
 
 
-def rank(template: Template, wires: Sequence[Wire]) -> None:
-    """Give every slot its rank: longest path, then what reads nothing in the column moves close to its reader."""
-    inner = [(wire, wire.source, wire.target) for wire in wires if wire.step == 0 and wire.source and wire.target]
+def order_within(template: Template, wires: Sequence[Wire]) -> dict[Slot, set[Slot]]:
+    """For every slot of a template those that stand to the left of it: what it reads, or what reads it in a reversed direction.
+
+    If the two directions make a circle together, nothing is mirrored.
+    """
     for mirrored in (True, False):
         after: dict[Slot, set[Slot]] = {slot: set() for slot in template.slots.values()}
-        for _, source, target in inner:
+        for source, target in inner(wires):
             if mirrored and source.reverse and target.reverse:
                 after[source].add(target)
             else:
                 after[target].add(source)
-        try:
-            order = list(TopologicalSorter(after).static_order())
+        if not is_circular(after):
             break
-        except CycleError:
-            continue
+    return after
+
+
+def inner(wires: Iterable[Wire]) -> list[tuple[Slot, Slot]]:
+    """Source and target of the wires within a column."""
+    return [(w.source, w.target) for w in wires if w.step == 0 and w.source is not None and w.target is not None]
+
+
+def is_circular(after: Mapping[Any, Collection[Any]]) -> bool:
+    """Whether this is no order."""
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def rank(template: Template, wires: Sequence[Wire], after: dict[Slot, set[Slot]]) -> None:
+    """Give every slot its rank: longest path, then what reads nothing in the column moves close to its reader.
+
+    The slots of a stack have one rank together.
+    """
+    unit = {slot: slot.stack.slots[0] if slot.stack is not None else slot for slot in after}
+    left: dict[Slot, set[Slot]] = {first: set() for first in unit.values()}
+    for slot, sources in after.items():
+        left[unit[slot]] |= {unit[source] for source in sources} - {unit[slot]}
+    order = list(TopologicalSorter(left).static_order())
     before: dict[Slot, list[Slot]] = defaultdict(list)
     for slot in order:
-        slot.rank = max((s.rank + 1 for s in after[slot]), default=0)
-        for s in after[slot]:
+        slot.rank = max((s.rank + 1 for s in left[slot]), default=0)
+        for s in left[slot]:
             before[s].append(slot)
     for slot in reversed(order):
-        if not after[slot] and before[slot]:
+        if not left[slot] and before[slot]:
             slot.rank = min(s.rank for s in before[slot]) - 1
-    count = max((slot.rank for slot in order), default=-1) + 1
+    for slot, first in unit.items():
+        slot.rank = first.rank
+    count = max((slot.rank for slot in unit), default=-1) + 1
     template.ranks = [[] for _ in range(count)]
-    for slot in sorted(order, key=lambda s: s.order):
+    for slot in sorted(unit, key=lambda s: s.order):
         template.ranks[slot.rank].append(slot)
     template.channels = [[] for _ in range(count + 1)]
-    for wire, source, target in inner:
-        wire.sign = 1 if target.rank > source.rank else -1
+    for wire in wires:
+        if wire.step == 0 and wire.source is not None and wire.target is not None:
+            wire.sign = 1 if wire.target.rank > wire.source.rank else -1
 
 
 def lay_lanes(wire: Wire) -> None:

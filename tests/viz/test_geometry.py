@@ -120,10 +120,8 @@ def look_at(data):
         for n in np.nonzero(inside.any(axis=0))[0]:
             raise AssertionError(f"{edge['from']} -> {edge['to']} passes through {nodes[n]['id']}")
         for end, name in ((sampled[0], edge["from"]), (sampled[-1], edge["to"])):
-            from_centre = np.abs(end - centres[number[name]])
-            half = halves[number[name]]
-            assert abs(from_centre[0] - half[0]) <= SLACK, (edge["from"], edge["to"])
-            assert from_centre[1] <= half[1], (edge["from"], edge["to"])
+            beyond = np.abs(end - centres[number[name]]) - halves[number[name]]  # of the box's border, to the side and up or down
+            assert np.max(beyond) == pytest.approx(0.0, abs=SLACK), (edge["from"], edge["to"])
 
 
 def runs_one_way(edge, sign):
@@ -209,12 +207,39 @@ def test_a_long_chain_without_steps():
 def test_an_item_takes_the_nearest_free_height():
     template = Template(ranks=[[]])
     room = heights.Room(template)
-    first, second, lane = Slot("a", 0, False), Slot("b", 1, False), Lane((0,))
+    first, second, lane = Slot("a", 0, False, height=24.0), Slot("b", 1, False, height=24.0), Lane((0,))
     for item, wanted in ((first, 0.0), (second, 1.0), (lane, 0.0)):
         room.put(item, wanted)
     assert first.y == 0.0
     assert second.y == first.height + heights.AIR
-    assert lane.y == -(first.height + heights.AIR) / 2 - heights.PITCH / 2
+    assert lane.y == -first.height / 2 - heights.CLEAR - heights.PITCH / 2
+
+
+def test_a_lane_passes_between_two_boxes():
+    template = Template(ranks=[[]])
+    room = heights.Room(template)
+    first, second, lane = Slot("a", 0, False, height=24.0), Slot("b", 1, False, height=24.0), Lane((0,))
+    for item, wanted in ((first, 0.0), (second, -20.0), (lane, -12.0)):
+        room.put(item, wanted)
+    assert second.y < lane.y < first.y
+
+
+def test_boxes_of_a_rank_stand_in_order_as_near_to_their_wishes_as_they_can():
+    a, b, c = (Slot(name, n, False, height=20.0) for n, name in enumerate("abc"))
+    pitch = 20.0 + heights.AIR
+    placed = dict(heights._apart([a, b, c], [[0.0], [0.0], [-500.0]], order_by=[0.0, 0.0, -500.0]))
+    assert placed == {a: pitch / 2, b: -pitch / 2, c: -500.0}
+    assert [slot for slot, _ in heights._apart([a, b, c], [[0.0]] * 3, order_by=[1.0, 2.0, 3.0])] == [c, b, a]
+
+
+def test_what_leads_from_lane_to_lane_stands_between_them():
+    """In an LSTM c, its sum, tanh and h above each other, the input under its reader: see `stacks.py`."""
+    at = {node["id"]: node for node in drawn("lstm", 3, "gate")["nodes"] if node["t"] == 1}
+    column = [at[f"t1.lstm.{slot}"] for slot in ("add.sum", "tanh", "multiply.3")]
+    assert len({node["x"] for node in column}) == 1
+    assert [node["y"] for node in column] == sorted((node["y"] for node in column), reverse=True)
+    below, reader = at["t1.lstm.input"], at["t1.lstm.concatenate"]
+    assert below["x"] == reader["x"] and below["y"] < reader["y"]
 
 
 def test_tracks():

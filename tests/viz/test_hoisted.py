@@ -104,7 +104,7 @@ def test_what_reaches_a_value_adds_up(name, level):
             checked += 1
         elif node["kind"] == "sum":
             assert node["grad"]["norm"] <= sum(norms) * (1 + 1e-5), node["id"]
-    assert checked > 5
+    assert checked > 3
 
 
 def test_only_the_last_step_is_read_by_a_classifier():

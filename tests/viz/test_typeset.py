@@ -1,0 +1,66 @@
+"""Labels with subscripts and superscripts: set smaller and moved, and still the same text."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_seq import viz
+from tinygrad_seq.viz import layout, typeset
+
+from . import modelled
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("Γ_u<3>", [("Γ", ""), ("_", "hint"), ("u", "sub"), ("<3>", "sup")]),
+        ("h<init>", [("h", ""), ("<init>", "sup")]),
+        ("c~<t>", [("c", ""), ("~", "over"), ("<t>", "sup")]),
+        ("cells.0.W_x", [("cells.0.W", ""), ("_", "hint"), ("x", "sub")]),
+        ("c<0>, h<0>", [("c", ""), ("<0>", "sup"), (", h", ""), ("<0>", "sup")]),
+    ],
+)
+def test_symbols_are_taken_apart(label, expected):
+    assert [(piece.text, piece.kind) for piece in typeset.pieces(label)] == expected
+
+
+@pytest.mark.parametrize("label", ["tanh", "learning_rate", "h<3> and more", "<script>", "A~", "x<a>", "W_h.grad", "", "a\nb", "W_HH"])
+def test_all_else_stays_as_it_is(label):
+    assert typeset.pieces(label) == (typeset.Piece(label, "", 1.0),)
+    assert typeset.in_dot(label, 12, "#ffffff") is None
+
+
+@given(st.text(alphabet="Γcχ_~<>&\"'\\ t013,.\n", max_size=12))
+def test_the_pieces_together_are_the_label(label):
+    assert "".join(piece.text for piece in typeset.pieces(label)) == label
+
+
+def test_small_letters_need_less_room():
+    assert layout.label_width("W_h", 12) < layout.text_width("W_h", 12)
+    assert layout.label_width("tanh", 12) == layout.text_width("tanh", 12)
+
+
+def test_in_svg_each_symbol_is_one_text_whose_letters_are_moved():
+    drawing = viz.draw(modelled.recorded("LSTM", T=2)[0], level="gate")
+    root = ET.fromstring(drawing.svg())
+    groups = {group.get("id"): group for group in root.iter(f"{SVG}g")}
+    for node in drawing.data["nodes"]:
+        texts = ["".join(text.itertext()) for text in groups[node["id"]].iter(f"{SVG}text")]
+        assert texts[0] == node["label"]
+    spans = [*groups["t1.lstm.u"].iter(f"{SVG}tspan")]
+    assert [span.text for span in spans] == ["Γ", "_", "u", "<1>"]
+    down = [float(span.get("dy")) for span in spans]  # each from where the one before it stood
+    assert down[0] == 0 < down[1] and down[2] == 0 > down[3]
+    assert float(spans[1].get("font-size")) < 2 < float(spans[2].get("font-size")) < float(spans[0].get("font-size"))
+
+
+def test_dot_has_plain_labels_and_markup_for_png_only():
+    drawing = viz.draw(modelled.recorded("LSTM", T=2)[0], level="gate")
+    assert 'label="Γ_u<1>"' in drawing.source
+    markup = drawing._pinned(markup=True).source
+    assert "label=<Γ<SUB>" in markup and 'label="tanh"' in markup
+    assert "&lt;1&gt;" in markup

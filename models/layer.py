@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State, numbers, parts_of, parts_that_fit
+from tinygrad_seq.models.cells import Array, State, in_words, numbers, parts_of, parts_that_fit
 from tinygrad_seq.models.loop import Run, initial_state_of, name_of, unrolled
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import dropout
@@ -67,6 +67,8 @@ class Layer(tg.Module):
                 raise ValueError(f"{what} is a probability from 0 to 1, got {p}")
         if not (callable(merge) or merge is None or merge in MERGES):
             raise ValueError(f"merge is one of {', '.join(map(repr, MERGES))}, None or a function, not {merge!r}")
+        if merge is None and len(cells) > directions:
+            raise ValueError("merge=None gives a pair of outputs, which no layer above can read")
         for cell in cells:
             refuse_what_is_no_cell(cell)
         if state_dropout and not all("seen" in inspect.signature(getattr(cell, "step", cell)).parameters for cell in cells):
@@ -185,9 +187,15 @@ class Layer(tg.Module):
         """The initial state of each cell."""
         dtype = np.result_type(dtype, *{parameter.dtype for parameter in self.parameters()})
         initial = [initial_state_of(cell, batch, dtype) for cell in self.cells]
+        single, form = not isinstance(initial[0], tuple | list), [part.shape for part in parts_of(initial[0])]
+        for cell, other in zip(self.cells, initial):
+            if (shapes := [part.shape for part in parts_of(other)]) != form:
+                raise tg.ShapeError(
+                    f"{type(self).__name__} gives the states of its cells in one array: {type(self.cells[0]).__name__} has a "
+                    f"state of {in_words(form)}, {type(cell).__name__} of {in_words(shapes)}"
+                )
         if state is None:
             return initial
-        single, form = not isinstance(initial[0], tuple | list), [part.shape for part in parts_of(initial[0])]
         forms = [[(len(self.cells), *shape) for shape in form]]
         if len(self.cells) == 1:
             forms += [form]  # that of the only cell, as it is

@@ -14,6 +14,7 @@ from tinygrad_seq.models import (
     GRUCell,
     LayerNorm,
     Linear,
+    LSTMCell,
     Recurrent,
     RNNCell,
 )
@@ -96,6 +97,17 @@ def test_a_users_cell_that_does_not_say_its_features_is_refused_where_they_do_no
     assert all((layer.state_dict()[name] == array).all() for name, array in before.items())
 
 
+@pytest.mark.parametrize(("backward", "told"), [
+    (lambda: GRUCell(I, H + 1), r"GRUCell has a state of shape \(2, 4\), GRUCell of shape \(2, 5\)"),
+    (lambda: LSTMCell(I, H), r"GRUCell has a state of shape \(2, 4\), LSTMCell of shapes \(2, 4\), \(2, 4\)"),
+])  # fmt: skip
+def test_cells_whose_states_do_not_go_into_one_array_are_refused(backward, told):
+    layer = Bidirectional(GRUCell(I, H), backward=backward())
+    with tg.record() as tape, pytest.raises(tg.ShapeError, match=f"Bidirectional gives the states .*: {told}"):
+        layer(np.ones((T, B, I)))
+    assert len(tape) == 0
+
+
 def test_what_holds_no_real_numbers_is_refused():
     for x in ("text", None, [[["a"]]], np.array([[["a"]]]), np.ones((T, B, I)) * 1j):
         for module in (RNN(I, H), RNNCell(I, H), Linear(I, H), LayerNorm(I), CausalConv1d(I, H, 2)):
@@ -143,6 +155,7 @@ def test_a_cell_that_asks_too_much_is_refused():
     (lambda: GRU(0, H), "sizes of at least 1, got 0 and 4"),
     (lambda: RNN(I, H, nonlinearity="x"), "nonlinearity is one of 'tanh', 'relu', not 'x'"),
     (lambda: LSTM(I, H, proj_size=H), "proj_size is 0 or less than hidden_size, got 4 and 4"),
+    (lambda: LSTM(I, H, 2, bidirectional=True, merge=None), "merge=None gives a pair of outputs, which no layer above can read"),
     (lambda: Bidirectional(GRUCell(I, H), "multiply"), "merge is one of 'concat', 'sum', 'mul', 'ave', None or a function"),
 ])  # fmt: skip
 def test_a_layer_that_cannot_be_is_refused(make, message):

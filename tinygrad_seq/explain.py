@@ -17,7 +17,17 @@ def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
     """NumPy's complaint about a call, with the operation, the shapes and the place in the model."""
     shapes = ", ".join(f"{np.shape(array)} {getattr(array, 'dtype', type(array).__name__)}" for array in arrays)
     kind = ShapeError if type(error) is ValueError else type(error)
-    return kind(f"{name} of {shapes}{current().scope.place}: {error}")
+    cure = next((cure for sign, cure in CURES.items() if sign in str(error)), "")
+    return kind(f"{name} of {shapes}{current().scope.place}: {str(error).strip()}{cure}")
+
+
+CURES = {
+    "core dimension": ". What is summed over must be equally long: transpose one of them (.T); weights from the right are "
+    "(inputs, outputs)",
+    "broadcast": ". Axes are matched from the last one, and must be equally long or of length 1: line them up by reshape or "
+    "np.expand_dims",
+}
+"""What to do, by words of NumPy's complaint."""
 
 
 def user_line() -> str:

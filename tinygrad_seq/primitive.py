@@ -87,6 +87,7 @@ def primitive(
         >>> tg.grad(cube)(np.array(2.0))
         Tensor(12., dtype=float64)
     """
+    _refuse_disorder(forward, vjp)
     starred = next(iter(vjp)).startswith("*")
     kind = Primitive if starred else {1: Unary, 2: Binary}.get(len(vjp), Primitive)
     made = kind(
@@ -100,7 +101,21 @@ def primitive(
         made.__doc__ = made.__doc__ or numpy.__doc__
     if sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq."):
         registry[made.name] = made
+    else:
+        for pullback in filter(None, made._pullbacks):
+            pullback.insist_on_arrays()
     return made
+
+
+def _refuse_disorder(forward: Callable[..., Any], vjp: Mapping[str, Rule | None]) -> None:
+    """Raise on a `vjp` whose keys are no inputs, or the forward's in another order: then gradients would be mixed up."""
+    if not vjp:
+        raise TypeError("a primitive has at least one input: vjp=dict(x=pullback), or x=None where there is no derivative")
+    if isinstance(forward, np.ufunc):
+        return
+    called = list(inspect.signature(forward).parameters)[: len(vjp)]
+    if set(called) == set(vjp) and called != list(vjp):
+        raise TypeError(f"vjp names the inputs as {', '.join(vjp)}, and {forward.__name__} takes them as {', '.join(called)}")
 
 
 class Primitive:

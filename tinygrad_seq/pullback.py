@@ -8,7 +8,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from copy import copy
+from functools import wraps
 from typing import TYPE_CHECKING, Any
+
+from tinygrad_seq.errors import PullbackError
 
 if TYPE_CHECKING:
     from tinygrad_seq.primitive import Primitive
@@ -65,6 +68,22 @@ class Pullback:
         names = names_of(self.rule)
         other.function = _numbered(self.rule, names.index("i"), i) if "i" in names else self.rule
         return other
+
+    def insist_on_arrays(self) -> None:
+        """Have the rule raise where it returns what is no array: users' rules may lack a `return`."""
+        rule = self.rule
+
+        @wraps(rule)
+        def checked(*values: Any) -> Any:
+            term = rule(*values)
+            if not hasattr(term, "shape"):
+                raise PullbackError(
+                    f"the pullback of {self.op} for {self.argument} returned {term!r}: it must return an array of the input's "
+                    "shape (for an input without a derivative declare None in its place)"
+                )
+            return term
+
+        self.rule = self.function = checked
 
     def __repr__(self) -> str:
         return f"<pullback of {self.op} for {self.argument}>"

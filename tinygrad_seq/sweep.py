@@ -75,16 +75,20 @@ def seed(loss: Tensor, gradient: Any, taped: bool = False) -> Any:
     if gradient is None:
         if loss.size != 1:
             raise AutodiffError(
-                f"backward from shape {loss.shape} needs a seed: give backward(gradient) of that shape, "
+                f"backward from {_told(loss)} needs a seed: give backward(gradient) of that shape, "
                 "or reduce to a scalar first, for example with .sum() or .mean()"
             )
         return np.ones(loss.shape, loss.dtype)
     array = as_array(gradient)
     if array.shape != loss.shape:
-        raise AutodiffError(f"the seed has shape {array.shape}, the tensor {loss.shape}: they must be equal")
+        raise AutodiffError(f"the seed has shape {array.shape}, and it is for {_told(loss)}: the shapes must be equal")
     if taped and isinstance(gradient, Tensor):
         return gradient
     return array.astype(loss.dtype, copy=False)
+
+
+def _told(tensor: Tensor) -> str:
+    return f"shape {tensor.shape}" if tensor.node is None else tensor.node.describe()
 
 
 class Sweep:

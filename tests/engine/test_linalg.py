@@ -299,6 +299,16 @@ def test_eigh() -> None:
     np.testing.assert_allclose(found, (u + u.swapaxes(-1, -2)) / 2, rtol=1e-9, atol=1e-12)
 
 
+def test_results_have_numpys_names() -> None:
+    a = tg.tensor(np.array([[2.0, 0.5], [0.5, 1.0]]), requires_grad=True)
+    found, wanted = np.linalg.eigh(a), np.linalg.eigh(a.data)
+    np.testing.assert_allclose(found.eigenvalues.numpy(), wanted.eigenvalues)
+    np.testing.assert_allclose(found.eigenvectors.numpy(), wanted.eigenvectors)
+    sign, logarithm = np.linalg.slogdet(a)
+    assert sign.item() == 1
+    assert np.linalg.slogdet(a).logabsdet.item() == logarithm.item() == pytest.approx(np.log(1.75))
+
+
 def test_gradients_of_symmetric_functions_are_symmetric() -> None:
     a = definite((3, 3)) + np.triu(np.ones((3, 3)), 1)  # what is not symmetric in it has no say
     for function in (np.linalg.cholesky, lambda a: np.linalg.eigh(a)[0] ** 3, lambda a: np.linalg.eigh(a)[1] ** 2):

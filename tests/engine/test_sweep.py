@@ -407,7 +407,7 @@ def test_hooks_on_values_without_gradient_are_refused():
 
 def test_backward_needs_a_seed_for_more_than_one_element():
     x = leaf(2)
-    with pytest.raises(tg.AutodiffError, match=r"\(2,\) needs a seed.*\.sum\(\)"):
+    with pytest.raises(tg.AutodiffError, match=r"multiply, shape \(2,\)\) needs a seed.*\.sum\(\)"):
         (x * 2).backward()
     with pytest.raises(tg.AutodiffError, match="must be equal"):
         (x * 2).backward(np.ones(3))
@@ -470,6 +470,26 @@ def test_a_pullback_of_the_wrong_shape_is_named():
     with pytest.raises(tg.PullbackError, match=r"bad for x returned shape \(7,\) for an input of shape \(2,\)"):
         bad(x).sum().backward()
     assert x.grad is None
+
+
+@pytest.mark.parametrize("returned", [None, 3.0, [1.0, 2.0]])
+def test_a_pullback_that_returns_no_array_is_named(returned):
+    bad = tg.primitive(lambda x: x * 2, vjp=dict(x=lambda g: returned), name="bad")
+    x = leaf(2)
+    with pytest.raises(tg.PullbackError, match="the pullback of bad for x returned"):
+        bad(x).sum().backward()
+    many = tg.primitive(lambda *xs: sum(xs), vjp={"*xs": lambda g, xs, i: returned}, name="many")
+    with pytest.raises(tg.PullbackError, match=r"the pullback of many for \*xs returned"):
+        many(np.ones(2), x).sum().backward()
+    assert x.grad is None
+
+
+def test_a_declaration_that_would_mix_up_its_inputs_is_refused():
+    rules = dict(b=lambda g, a: g * a, a=lambda g, b: g * b)
+    with pytest.raises(TypeError, match="names the inputs as b, a"):
+        tg.primitive(lambda a, b: a * b, vjp=rules, name="product")
+    with pytest.raises(TypeError, match="at least one input"):
+        tg.primitive(lambda x: x, vjp={}, name="nothing")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

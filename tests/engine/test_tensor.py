@@ -130,8 +130,12 @@ def test_unsupported_numpy_functions_are_named():
 
 def test_shape_errors_name_operation_shapes_scope_and_step():
     a, b = tg.tensor(np.ones((3, 4)), requires_grad=True), tg.tensor(np.ones((5, 6)))
-    with tg.scope("lstm"), tg.scope("f", t=3), pytest.raises(ValueError, match=r"matmul of \(3, 4\).*\(5, 6\).*in lstm/f, t=3"):
+    with tg.scope("lstm"), tg.scope("f", t=3), pytest.raises(tg.ShapeError) as caught:
         a @ b
+    assert "matmul of (3, 4) float64, (5, 6) float64, in lstm/f, t=3: " in str(caught.value)
+    assert "transpose one of them" in str(caught.value)
+    with pytest.raises(tg.ShapeError, match=r"add of \(3, 4\).*\(5, 6\).*line them up by reshape"):
+        a + b
 
 
 def test_what_people_type_without_thinking():

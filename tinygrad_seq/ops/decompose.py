@@ -9,7 +9,7 @@ symmetric a is a itself, and so their gradients are symmetric (as in JAX and PyT
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -134,10 +134,6 @@ def _det(a: Any) -> Any:
 
 
 def _slogdet(a: Any) -> Any:
-    """The sign and the logarithm of the size of each determinant, as `np.linalg.slogdet`.
-
-    The gradient is the inverse transposed: the backward pass raises numpy.linalg.LinAlgError where a is singular.
-    """
     return tuple(np.linalg.slogdet(a))
 
 
@@ -154,14 +150,31 @@ det = primitive(
     vjp=dict(a=lambda g, a: g[..., None, None] * pulled(cofactors, a)),
     samples=_squares(_regular),
 )
-slogdet = primitive(
+_slogdets = primitive(
     _slogdet,
     name="slogdet",
     several=True,
-    numpy=np.linalg.slogdet,
     vjp=dict(a=lambda g, a: g[1][..., None, None] * T(np.linalg.inv(a))),  # the sign is constant
     samples=_squares(_regular),
 )
+
+
+class SlogdetResult(NamedTuple):
+    """What `slogdet` gives: the sign and the logarithm of the size of each determinant, tensors (...)."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+def slogdet(a: Any) -> SlogdetResult:
+    """The sign and the logarithm of the size of each determinant, as `np.linalg.slogdet`.
+
+    The gradient is the inverse transposed: the backward pass raises numpy.linalg.LinAlgError where a is singular.
+    """
+    return SlogdetResult(*_slogdets(a))
+
+
+implements[np.linalg.slogdet] = slogdet  # type: ignore[assignment]
 
 
 # ---- decompositions of symmetric matrices -------------------------------------------------------------------------------
@@ -190,16 +203,6 @@ def _cholesky_back(g: Any, y: Any) -> Any:
 
 
 def _eigh(a: Any) -> Any:
-    """The eigenvalues, ascending, and the eigenvectors (columns) of symmetric matrices, as `np.linalg.eigh`.
-
-    Of an a that is not symmetric, the symmetric part is decomposed (NumPy would read its lower triangle).
-
-    Where eigenvalues coincide their eigenvectors have no derivative, and a gradient that flows through these is not
-    finite; one through the eigenvalues alone shares itself among them as the eigenvectors happen to lie.
-
-    Returns:
-        eigenvalues (..., n) and eigenvectors (..., n, n).
-    """
     return tuple(np.linalg.eigh(_symmetric(a)))
 
 
@@ -220,19 +223,39 @@ cholesky = primitive(
     vjp=dict(a=_cholesky_back),
     samples=_squares(_positive),
 )
-eigh = primitive(
+_eighs = primitive(
     _eigh,
     name="eigh",
     several=True,
-    numpy=np.linalg.eigh,
     vjp=dict(a=_eigh_back),
     samples=_squares(_positive),
 )
 
 
+class EighResult(NamedTuple):
+    """What `eigh` gives: eigenvalues (..., n), ascending, and eigenvectors (..., n, n), the columns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def eigh(a: Any) -> EighResult:
+    """The eigenvalues, ascending, and the eigenvectors (columns) of symmetric matrices, as `np.linalg.eigh`.
+
+    Of an a that is not symmetric, the symmetric part is decomposed (NumPy would read its lower triangle).
+
+    Where eigenvalues coincide their eigenvectors have no derivative, and a gradient that flows through these is not
+    finite; one through the eigenvalues alone shares itself among them as the eigenvectors happen to lie.
+    """
+    return EighResult(*_eighs(a))
+
+
+implements[np.linalg.eigh] = eigh  # type: ignore[assignment]
+
+
 def eigvalsh(a: Any) -> Tensor:
     """The eigenvalues of symmetric matrices, ascending: the first half of `eigh`. As `np.linalg.eigvalsh`."""
-    return eigh(a)[0]  # type: ignore[no-any-return]
+    return eigh(a).eigenvalues
 
 
 implements[np.linalg.eigvalsh] = eigvalsh

@@ -40,6 +40,7 @@ MARKS = {           # of a gradient that has no place on the scale: colour, widt
 }
 # fmt: on
 FORWARD = "#9aa5b8"
+CAPTION = 0.85  # of the picture's width, for a viewer whose font is wider than Arial
 CUT = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
 
 
@@ -120,10 +121,8 @@ def _cards(layout: Layout) -> list[str]:
         lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
         part = f"{column.part}, " if column.part else ""
         times = " … ".join(map(str, dict.fromkeys((column.times[0], column.times[-1]))))
-        if column.role == "rolled":  # beside the loops
-            lines.append(left_text(f"header.{n}", left + 6, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
-        else:
-            lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", 11, {"fontcolor": FAINT}))
+        size = 9 if column.role == "rolled" else 11  # between the loops
+        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", size, {"fontcolor": FAINT}))
     return lines
 
 
@@ -199,7 +198,7 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         lines.append(statement(f'"legend.{status}.a" -> "legend.{status}.b"', attributes | look))
         lines.append(left_text(f"legend.{status}.text", x + 32, y, said, 10))
         x += 32 + text_width(said, 10) + GAP
-    for n, sentence in enumerate(_wrapped(words.caption(graph), max(layout.right - layout.left, 360.0))):
+    for n, sentence in enumerate(_wrapped(words.caption(graph), CAPTION * max(layout.right - layout.left, 360.0))):
         lines.append(left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
     return lines
 

@@ -136,7 +136,7 @@ def _stretch(template: Template, states: set[Slot], apart: float) -> None:
     for stack in template.stacks:
         on_lanes = [n for n, slot in enumerate(stack.slots) if slot in states]
         if len(on_lanes) > 1:
-            upper, lower = on_lanes[0], on_lanes[-1]
+            upper, lower = stack.lanes = (on_lanes[0], on_lanes[-1])
             way = stack.below(stack.slots[lower]) - stack.below(stack.slots[upper])
             stack.stretch = max(apart - way, 0.0) / (lower - upper)
 
@@ -229,7 +229,7 @@ def _neighbours(item: Item, done: set[Item]) -> float:
 
 
 def _apart(items: Sequence[Item], wishes: Sequence[Sequence[float]], order_by: Sequence[float]) -> list[tuple[Item, float]]:
-    """Items of a rank, from the top in this order, as near to the means of their wishes as they can; one alone to the median.
+    """Items of a rank, from the top in this order, as near to the means of their wishes as they can.
 
     Pool adjacent violators: items that want the same place form a block, which stands where their wishes are on average.
     """
@@ -243,7 +243,8 @@ def _apart(items: Sequence[Item], wishes: Sequence[Sequence[float]], order_by: S
         offsets.append(way)
     blocks: list[tuple[float, int]] = []  # the height that the block's items would have if their offsets were 0; how many
     for n, offset in zip(order, offsets):
-        height, count = (sum(wishes[n]) / len(wishes[n]) if len(items) > 1 else _middle(wishes[n])) + offset, 1
+        alone = len(items) == 1 and len(wishes[n]) < 3  # straight on one side at least
+        height, count = (_middle(wishes[n]) if alone else sum(wishes[n]) / len(wishes[n])) + offset, 1
         while blocks and blocks[-1][0] < height:
             before, more = blocks.pop()
             height, count = (height * count + before * more) / (count + more), count + more

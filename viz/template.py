@@ -65,17 +65,19 @@ class Slot:
 class Stack:
     """Slots above each other, from the top down, each joined with the next by a vertical arrow.
 
-    `stretch` is how much longer each of these arrows is than it must be, where the ends of the stack stand on two lanes.
+    `stretch` is how much longer than it must be each arrow is between two slots that stand on lanes, those numbered in `lanes`.
     """
 
     slots: list[Slot]
     stretch: float = 0.0
+    lanes: tuple[int, int] = (0, 0)
 
     def below(self, slot: Slot) -> float:
         """How far a slot stands below the first."""
         way = 0.0
-        for upper, lower in pairwise(self.slots[: self.slots.index(slot) + 1]):
-            way += (upper.height + lower.height) / 2 + DROP + self.stretch
+        for n, (upper, lower) in enumerate(pairwise(self.slots[: self.slots.index(slot) + 1])):
+            stretch = self.stretch if self.lanes[0] <= n < self.lanes[1] else 0.0
+            way += (upper.height + lower.height) / 2 + DROP + stretch
         return way
 
 

@@ -93,8 +93,9 @@ def test_higher_layers_come_first():
 
 def test_how_far_below_the_first():
     a, b, c = (Slot(name, n, False, 30.0, 20.0 + 10 * n) for n, name in enumerate("abc"))
-    stack = Stack([a, b, c], stretch=5.0)
-    assert [stack.below(slot) for slot in (a, b, c)] == [0.0, 50.0, 110.0]
+    assert [Stack([a, b, c]).below(slot) for slot in (a, b, c)] == [0.0, 45.0, 100.0]
+    stretched = Stack([a, b, c], stretch=5.0, lanes=(0, 1))
+    assert [stretched.below(slot) for slot in (a, b, c)] == [0.0, 50.0, 105.0]
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "stack", "tagger", "a user's own"])

@@ -7,11 +7,13 @@ the figures of `gallery.py`. This file and that one are the only ones here that 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from tinygrad_seq.viz.drawing import FORMATS, draw
 from tinygrad_seq.viz.flow import gradient_flow
 from tinygrad_seq.viz.networks import without_lines
 from tinygrad_seq.viz.notation import NOTATIONS
-from tinygrad_seq.viz.page import play
+from tinygrad_seq.viz.page import LONGEST, Page, play
 from tinygrad_seq.viz.program import NoGraphvizError
 
 CLASSES = 3  # of what a model says at a step, and of its targets
@@ -113,20 +115,32 @@ def _classifier(size: Size, cell: Any) -> Any:
     return name_weights(model).loss(size.features(), size.labels()[0])
 
 
+def _all_but_the_end(size: Size) -> int:
+    """How many labels a model writes that says the end of them in a step of its own."""
+    if size.steps < 2:
+        raise ValueError("what is written has two steps at least, the second of which says the end: --steps 2")
+    return size.steps - 1
+
+
 def _generator(size: Size, cell: Any) -> Any:
     model = models.SequenceGenerator(
         size.inputs, size.hidden, CLASSES, cell=cell, num_layers=size.layers, max_length=size.steps
     )
-    about, target = size.features(size.batch, size.inputs), size.labels(max(size.steps - 1, 1))
+    about, target = size.features(size.batch, size.inputs), size.labels(_all_but_the_end(size))
     # Free running: each step reads what the last one said.
     return name_weights(model).loss(about, target, teacher=0.0, choose="best")
 
 
-def _encoder_decoder(size: Size, cell: Any) -> Any:
+def _encoder_decoder(size: Size, cell: Any, attention: str | None = None) -> Any:
     model = models.EncoderDecoder(
-        CLASSES, CLASSES, size.hidden, cell=cell, num_layers=size.layers, max_length=size.steps
+        CLASSES, CLASSES, size.hidden, cell=cell, num_layers=size.layers, attention=attention, max_length=size.steps
     )
-    return name_weights(model).loss(size.labels(), size.labels(max(size.steps - 1, 1)))
+    return name_weights(model).loss(size.labels(), size.labels(_all_but_the_end(size)))
+
+
+def _attention(kind: str) -> Model:
+    """An encoder and decoder of this kind of attention."""
+    return lambda size, cell: _encoder_decoder(size, cell, kind)
 
 
 def _language_model(size: Size, cell: Any) -> Any:
@@ -159,11 +173,16 @@ def _cell(cell: Any) -> Model:
     return lambda size, _: _last_step(size, cell)
 
 
+def _resetting_after(inputs: int, hidden: int) -> Any:
+    return models.GRUCell(inputs, hidden, reset_after=True)
+
+
 # fmt: off
 MODELS: dict[str, Kind] = {
     "rnn":              Kind("a basic recurrent network, hidden to hidden",            _cell("rnn")),
     "output-rnn":       Kind("a recurrent network, output to hidden",                  _output_rnn),
     "gru":              Kind("a gated recurrent unit",                                 _cell("gru")),
+    "gru-reset-after":  Kind("a GRU that resets after the product, as PyTorch's",      _cell(_resetting_after)),
     "simplified-gru":   Kind("a GRU with an update gate only",                         _cell(models.SimplifiedGRUCell)),
     "lstm":             Kind("long short-term memory",                                 _cell("lstm")),
     "peephole":         Kind("an LSTM whose gates see the memory",                     _cell(models.PeepholeLSTMCell)),
@@ -173,6 +192,8 @@ MODELS: dict[str, Kind] = {
     "classifier":       Kind("many-to-one",                                            _classifier, True),
     "generator":        Kind("one-to-many, its output fed back",                       _generator, True),
     "encoder-decoder":  Kind("many-to-many of different lengths",                      _encoder_decoder, True),
+    "bahdanau":         Kind("an encoder-decoder that looks back, additive attention", _attention("bahdanau"), True),
+    "luong":            Kind("one with multiplicative attention",                      _attention("luong"), True),
     "bidirectional":    Kind("a tagger that reads from both ends",                     _bidirectional, True),
     "language-model":   Kind("what comes next, at every step",                         _language_model, True),
     "teacher-forcing":  Kind("an output RNN fed with its targets: all steps at once",  _teacher_forcing),
@@ -236,7 +257,7 @@ def _draw(options: argparse.Namespace) -> None:
         return
     shown = {"level": options.level, "steps": options.show, "notation": options.notation}
     if options.html:
-        print(play(tape, **shown).save(_needed(path)))
+        print(_page(tape, shown).save(_needed(path)))
         return
     drawing = draw(tape, **shown)
     if options.text:
@@ -245,11 +266,19 @@ def _draw(options: argparse.Namespace) -> None:
         print(f"{drawing.save(path)}: {drawing.alt_text}")
 
 
+def _page(tape: tg.Tape, shown: dict[str, Any]) -> Page:
+    """The player; the way out is another one here than in Python."""
+    if len(tape) + len(tape.events) > LONGEST:
+        raise ValueError(f"{len(tape) + len(tape.events):,} steps are too many to play ({LONGEST:,} at most); lower --steps")
+    return play(tape, **shown)
+
+
 def _path(options: argparse.Namespace) -> Path | None:
     """Where to write to, checked before anything is run; None if only text is asked for."""
     endings = ("html",) if options.html else PLOTS if options.flow else FORMATS
     if options.output is None:
-        return None if options.text else Path(f"{options.model}.{'html' if options.html else 'svg'}")
+        ending = ".html" if options.html else "-flow.png" if options.flow else ".svg"  # a plot does not replace a picture
+        return None if options.text else Path(options.model + ending)
     path = Path(options.output)
     if path.suffix.lower().lstrip(".") not in endings:
         what = "the player is a page" if options.html else "a plot" if options.flow else "a picture"
@@ -281,13 +310,26 @@ def _gallery(options: argparse.Namespace) -> None:
     print(gallery.write(options.out, png=options.png))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says which name was meant where one was mistyped, instead of listing all."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        mistyped = re.search(r"argument MODEL: invalid choice: '([^']*)'", message)
+        if mistyped:
+            near = difflib.get_close_matches(mistyped[1], [*MODELS, "gallery"], n=3)
+            meant = f"did you mean {' or '.join(near)}?" if near else f"{self.prog} --help lists them"
+            message = f"there is no model {mistyped[1]!r}; {meant}"
+        super().error(message)
+
+
 # ---- its arguments ----------------------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
     kinds = {name: kind.said for name, kind in MODELS.items()} | {"gallery": "the figures of the overview, and a page around"}
     listed = "\n".join(f"  {name:<17} {said}" for name, said in kinds.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tinygrad-viz",
         description="Draw a recurrent network from a run of it: time from left to right, gradients back again.",
         epilog=f"models:\n{listed}\n\n{EXAMPLES}",
@@ -326,7 +368,8 @@ def _add_options(parser: argparse.ArgumentParser, kind: Kind) -> None:
     kinds.add_argument("--flow", action="store_true", help="plots of the gradient's way instead of a graph (needs matplotlib)")
     kinds.add_argument("--text", action="store_true", help="print a line for each step; a file is written with -o only")
     endings = " ".join("." + each for each in FORMATS)
-    picture.add_argument("-o", "--output", metavar="FILE", help=f"the ending says the format: {endings} (default: MODEL.svg)")
+    default = "MODEL.svg, MODEL.html, MODEL-flow.png"
+    picture.add_argument("-o", "--output", metavar="FILE", help=f"the ending says the format: {endings} (default: {default})")
 
 
 def _count(text: str) -> int:

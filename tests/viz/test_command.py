@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 import tinygrad_seq as tg
+from tinygrad_seq import models
 from tinygrad_seq.viz import __main__ as command
 from tinygrad_seq.viz import gallery, program
 
@@ -99,6 +100,44 @@ def test_a_file_of_the_models_name_by_default(tmp_path, monkeypatch):
     assert "<script" in (tmp_path / "rnn.html").read_text(encoding="utf-8")
 
 
+def test_a_plot_does_not_replace_a_picture(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert run("rnn", *SMALL) == run("rnn", *SMALL, "--flow") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"rnn.svg", "rnn-flow.png"}
+    assert capsys.readouterr().out.splitlines()[-1] == "rnn-flow.png"
+    assert (tmp_path / "rnn-flow.png").read_bytes().startswith(STARTS["png"])
+
+
+def test_every_cell_of_the_library_can_be_drawn(tmp_path):
+    """And both kinds of attention: what is listed in `tinygrad_seq.models` has a name here."""
+    cells = {name for name in models.__all__ if name.endswith("Cell")}
+    seen = set()
+    for name in command.MODELS:
+        made = recorded_classes(name)
+        seen |= made
+    assert cells <= seen
+    assert {"BahdanauAttention", "LuongAttention", "EncoderDecoder", "SequenceTagger", "SequenceClassifier"} <= seen
+    assert {"SequenceGenerator", "LanguageModel"} <= seen
+
+
+def recorded_classes(name):
+    """The classes of all modules that a run of a model makes."""
+    made = set()
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), tg.Module):
+            made.add(type(frame.f_locals["self"]).__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        command.run(name, command.Size(2, 1, 2, 2, 1), backward=False)
+    finally:
+        sys.setprofile(before)
+    return made
+
+
 def test_text_for_a_terminal_writes_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("rnn", "--steps", 3, "--text") == 0
@@ -132,7 +171,8 @@ def test_the_gallery(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["lsmt"], "invalid choice: 'lsmt'"),
+    (["lsmt"], "there is no model 'lsmt'; did you mean lstm"),
+    (["transformer"], "there is no model 'transformer'; tinygrad-viz --help lists them"),
     ([], "MODEL"),
     (["lstm", "--steps", "0"], "argument --steps: '0' is no number from 1 on"),
     (["lstm", "--hidden", "many"], "argument --hidden: 'many' is no number from 1 on"),
@@ -162,6 +202,9 @@ def test_wrong_arguments_are_refused_by_name(arguments, said, capsys, tmp_path, 
     (["lstm", "--seed", "-1"], "non-negative"),
     (["rnn", "--forward", "--flow"], "no backward pass has run"),
     (["output-rnn", "--layers", "2"], "output-rnn has one layer"),
+    (["generator", "--steps", "1"], "two steps at least"),
+    (["luong", "--steps", "1"], "two steps at least"),
+    (["rnn", "--steps", "3000", "--html"], "too many to play (20,000 at most); lower --steps"),
     (["teacher-forcing", "--layers", "2"], "teacher-forcing has one layer"),
     (["gallery", "--out", "file"], "file"),
 ])  # fmt: skip

@@ -118,7 +118,7 @@ class Layer(tg.Module):
                 x = swapaxes(x, 0, 1)
         if valid is not None:
             with tg.scope("padding", time_axis=0):
-                x = where(valid[:, :, None], x, 0)  # (T, B, I)
+                x = where(tg.tensor(valid[:, :, None], name="real"), x, 0)  # (T, B, I)
         runs: list[Run] = []
         for first in range(0, len(self.cells), self.directions):
             layer = first // self.directions

@@ -71,8 +71,9 @@ def unrolled(
             _refuse_other_shapes(cell, parts, new)
             if valid is not None and not valid[t].all():
                 shows = output is new[0]  # and then does so by way of the state, or dL/dh<t> would lack what comes through it
-                new = tuple([where(_column(valid[t], part), part, old) for part, old in zip(new, parts)])
-                output = where(_column(valid[t], output), new[0] if shows else output, 0)
+                real = {ndim: _column(valid[t], ndim, f"real<{t}>") for ndim in {part.ndim for part in (output, *new)}}
+                new = tuple([where(real[part.ndim], part, old) for part, old in zip(new, parts)])
+                output = where(real[output.ndim], new[0] if shows else output, 0)
             call_by_step(new, names, place.t)
         outputs[t], parts = output, new
         if keep:
@@ -160,6 +161,6 @@ def _refuse_other_shapes(cell: Any, old: Sequence[Any], new: Sequence[Any]) -> N
         raise tg.ShapeError(f"{type(cell).__name__} made a state of {in_words(after)} out of one of {in_words(before)}")
 
 
-def _column(rows: Array, like: Any) -> Array:
+def _column(rows: Array, ndim: int, name: str) -> tg.Tensor:
     """A truth value per row, to be broadcast against an array (B, ...)."""
-    return rows.reshape(-1, *(1,) * (like.ndim - 1))
+    return tg.tensor(rows.reshape(-1, *(1,) * (ndim - 1)), name=name)

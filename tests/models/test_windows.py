@@ -148,9 +148,10 @@ def test_windows_on_one_tape_are_drawn_side_by_side_with_their_cuts():
     assert data["steps"] == list(range(STEPS))
     cuts = [edge for edge in data["edges"] if edge["kind"] == "cut"]
     assert {nodes[edge["to"]]["t"] for edge in cuts} == {3, None}  # after step 3, and the last one, after all
-    for edge in data["edges"]:
+    for edge in data["edges"]:  # to the right, or straight up: an input stands below its cell
         if edge["kind"] != "backward" and nodes[edge["from"]]["kind"] != "weight":
-            assert nodes[edge["from"]]["x"] < nodes[edge["to"]]["x"], (edge["from"], edge["to"])
+            (x, y), (to_x, to_y) = ([nodes[edge[end]][axis] for axis in "xy"] for end in ("from", "to"))
+            assert x < to_x or (x == to_x and y < to_y), (edge["from"], edge["to"])
 
 
 def test_going_backward_a_window_starts_at_its_end():

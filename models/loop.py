@@ -70,10 +70,7 @@ def unrolled(
             output, new = output_and_state(cell, step(xs[t], parts[0] if single else parts, **seen), single)
             _refuse_other_shapes(cell, parts, new)
             if valid is not None and not valid[t].all():
-                shows = output is new[0]  # and then does so by way of the state, or dL/dh<t> would lack what comes through it
-                real = {ndim: _column(valid[t], ndim, f"real<{t}>") for ndim in {part.ndim for part in (output, *new)}}
-                new = tuple([where(real[part.ndim], part, old) for part, old in zip(new, parts)])
-                output = where(real[output.ndim], new[0] if shows else output, 0)
+                output, new = _where_real(valid[t], t, output, new, parts)
             call_by_step(new, names, place.t)
         outputs[t], parts = output, new
         if keep:
@@ -161,6 +158,12 @@ def _refuse_other_shapes(cell: Any, old: Sequence[Any], new: Sequence[Any]) -> N
         raise tg.ShapeError(f"{type(cell).__name__} made a state of {in_words(after)} out of one of {in_words(before)}")
 
 
-def _column(rows: Array, ndim: int, name: str) -> tg.Tensor:
-    """A truth value per row, to be broadcast against an array (B, ...)."""
-    return tg.tensor(rows.reshape(-1, *(1,) * (ndim - 1)), name=name)
+def _where_real(rows: Array, t: int, output: Any, new: Sequence[Any], old: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """Output and state of a step that is real for these rows only: at the others zeros, and the state as it was.
+
+    An output that is the state's first array is read off the state that is kept, whose gradient would else lack what flows
+    back through the output.
+    """
+    column = {n: tg.tensor(rows.reshape(-1, *(1,) * (n - 1)), name=f"real<{t}>") for n in {part.ndim for part in (output, *new)}}
+    state = tuple([where(column[part.ndim], part, before) for part, before in zip(new, old)])
+    return where(column[output.ndim], state[0] if output is new[0] else output, 0), state

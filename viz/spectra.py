@@ -79,6 +79,7 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
     look.key(figure, panels)
     if scale.vmin < scale.vmax:
         bar = figure.colorbar(image, ax=list(panels), shrink=0.7)
+        bar.solids.set(alpha=1)
         bar.set_label("step t", color=INK, fontsize=9)
         bar.ax.tick_params(labelsize=8)
         look.whole_steps(bar.ax.yaxis)

@@ -1,9 +1,11 @@
 """`python -m tinygrad_seq.viz`: every model at every level, every kind of file, and mistakes."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -230,6 +232,30 @@ def test_without_graphviz_there_is_no_half_written_file(tmp_path, monkeypatch, c
     assert [path.name for path in tmp_path.iterdir()] == ["rnn.svg"]
     assert (tmp_path / "rnn.svg").read_text() == "as it was"
     assert run("rnn", *SMALL, "-o", tmp_path / "rnn.dot") == 0  # the text is there all the same
+
+
+def commands(text):
+    """The lines of a text that call the script, as lists of arguments."""
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("tinygrad-viz ")]
+    return [re.split(r"   ", line)[0].partition("#")[0].split()[1:] for line in lines]
+
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", [*commands(README), *commands(command.EXAMPLES)], ids=" ".join)
+def test_what_the_readme_and_the_help_show_runs(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gallery, "FIGURES", gallery.FIGURES[:1])
+    if "--flow" in arguments:
+        pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    assert run(*arguments) == 0
+    named = arguments[arguments.index("-o") + 1] if "-o" in arguments else None
+    assert capsys.readouterr().out and (named is None or (tmp_path / named).stat().st_size > 1000)
+
+
+def test_the_readme_shows_the_command():
+    assert len(commands(README)) > 3 and len(commands(command.EXAMPLES)) > 6
 
 
 def test_it_runs_as_a_module():

@@ -10,17 +10,19 @@ The other rooms of `tg.bptt` are `vanishing.py`, which measures what time does t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.ops.index import may_repeat
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.states import State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
-from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
-from tinygrad_seq.tensor import Tensor
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, current, setting
+from tinygrad_seq.tensor import Parameter, Tensor
 from tinygrad_seq.truncated import Truncated, Window, segments
 from tinygrad_seq.vanishing import Jacobians, flow, jacobians, verdict
 
@@ -37,7 +39,8 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
 
     Args:
         loss: a tensor whose graph has not been freed.
-        weight: a leaf that the steps use, directly or through operations outside of time (a transpose, a split).
+        weight: a leaf that the steps use, directly or through operations outside of time (a transpose, a split). Within
+            a scope over all of time, other weights that it is multiplied with are told from data by being parameters.
         gradient: the cotangent of `loss`; 1, if it has a single element.
 
     Returns:
@@ -48,18 +51,20 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
     target = node_in_graph(weight)
     parts: dict[Node, Parts] = {node_in_graph(loss): {None: seed(loss, gradient)}}
     sweep = _sweep(loss, gradient, {target})
+    timeless = weights_alone(sweep.nodes, target)
     for node, g in _steps(sweep):
         by_step = parts.pop(node, {})
         if node is target:
             return {t: np.array(by_step[t]) for t in sorted(by_step, key=lambda t: (t is None, t))}
         if node.scope.t is not None:
             by_step = {node.scope.t: g}
+        axis = None if node in timeless else axis_of_time(node)
         for edge in _edges(node):
             # A value in time is taken apart by its own step, when its turn comes.
-            if edge[0] in sweep.live and (edge[0] is target or not _in_time(edge[0])):
+            if edge[0] in sweep.live and (edge[0] in timeless or (edge[0].scope.t is None and axis_of_time(edge[0]) is None)):
                 held = parts.setdefault(edge[0], {})
                 with _nothing_taped():
-                    terms = _terms(node, g, by_step, edge)
+                    terms = _terms(node, g, by_step, edge, axis)
                 for t, term in terms:
                     held[t] = _sum(held[t], term) if t in held else term
     return {}
@@ -87,15 +92,59 @@ def state_gradients(loss: Tensor, states: Sequence[State], gradient: Any = None)
 # ---- taking a sum apart -----------------------------------------------------------------------------------------------
 
 
-def _in_time(node: Node) -> bool:
-    """Whether a value belongs to a step, or has time as an axis."""
-    return node.scope.t is not None or node.time_axis is not None
+def axis_of_time(node: Node) -> int | None:
+    """Which axis of a value is time, or of each of a call's outputs, where they have as many axes as what they were made of."""
+    if node.scope.t is not None:
+        return None
+    if isinstance(node, Output):
+        return axis_of_time(node.bundle)
+    if isinstance(node, Bundle):
+        axes = [len(value.shape) for value in node.inputs if isinstance(value, Node)]
+        whole = all(len(shape) == max(axes, default=0) for shape in node.shapes)
+        return node.scope.time_axis if whole and (node.scope.time_axis or 0) < max(axes, default=0) else None
+    return node.time_axis
 
 
-def _terms(node: Node, g: Any, by_step: Parts, edge: Edge) -> list[tuple[int | None, Any]]:
-    """What flows along one edge, step by step."""
-    if node.scope.t is None and node.time_axis is not None and not isinstance(node, (Bundle, Output)):
-        return list(enumerate(split_by_time(node, g, edge, node.time_axis), node.scope.steps_from))
+COPYING = ("broadcast_to", "tile", "repeat", "embedding")  # operations that may make an axis of time out of a weight
+
+
+def weights_alone(nodes: Iterable[Node], weight: Node) -> set[Node]:
+    """The weight and other parameters, and what is made of such alone: a W.T over all of time has no axis of time.
+
+    Args:
+        nodes: of a graph; those that they were computed from outside of steps are looked at, too.
+        weight: a leaf, whether it is a `Parameter` or not.
+    """
+    seen: set[Node] = set()
+    stack = [node for node in nodes if node.scope.t is None]
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack += [value for value in (*node.inputs, *node.parents) if isinstance(value, Node) and value.scope.t is None]
+    found = {weight}
+    for node in sorted(seen, key=attrgetter("serial")):
+        if isinstance(node.handle(), Parameter) if isinstance(node, Leaf) else _of_weights(node, found):
+            found.add(node)
+    return found
+
+
+def _of_weights(node: Node, weights: Collection[Node]) -> bool:
+    """Whether an operation only makes another weight of weights; a constant beside them may scale or mask it."""
+    inputs = [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
+    others = [each for each in inputs if each not in weights]
+    if len(others) == len(inputs) or node.op in COPYING or (node.op == "getitem" and may_repeat((node.params or {})["index"])):
+        return False
+    shapes = [each.shape for each in inputs if each in weights]
+    elementwise = any(pullback.elementwise for _, pullback, _ in node.routes or ())
+    constants = all(isinstance(each, Leaf) for each in others)
+    return not others or (elementwise and constants and np.broadcast_shapes(*shapes) == node.shape)
+
+
+def _terms(node: Node, g: Any, by_step: Parts, edge: Edge, axis: int | None) -> list[tuple[int | None, Any]]:
+    """What flows along one edge, step by step; `axis` is that of time, if the operation is over all of it."""
+    if axis is not None:
+        return list(enumerate(split_by_time(node, g, edge, axis), node.scope.steps_from))
     return [(t, _flow(node, part, edge)) for t, part in by_step.items()]
 
 
@@ -107,10 +156,13 @@ def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
     give the whole (the pullback knows shapes), g with all other steps set to zero does, more slowly.
     """
     parent, pullback, values = edge
-    steps = g.shape[axis]
+    one = next(part for part in g if part is not None) if isinstance(g, list) else g
+    steps = one.shape[axis]
 
     def of_step(value: Any, source: int | None, t: int) -> Any:
-        place = axis - (g.ndim - getattr(value, "ndim", 0))
+        if isinstance(value, list):  # the cotangents of several outputs
+            return [None if part is None else of_step(part, source, t) for part in value]
+        place = axis - (one.ndim - getattr(value, "ndim", 0))
         if source is None or place < 0 or value.shape[place] != steps:
             return value
         return value[(slice(None),) * place + (slice(t, t + 1),)]
@@ -119,16 +171,21 @@ def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
         given = [of_step(value, source, t) for value, source in zip(values, pullback.sources)]
         return unbroadcast(pullback.function(of_step(g, Pullback.OUTPUT, t), *given), parent.shape)
 
+    def only(part: Any, t: int) -> Any:
+        if isinstance(part, list):
+            return [None if each is None else only(each, t) for each in part]
+        alone = np.zeros_like(part)
+        alone[(slice(None),) * axis + (t,)] = part[(slice(None),) * axis + (t,)]
+        return alone
+
     def masked(t: int) -> Any:
-        only = np.zeros_like(g)
-        only[(slice(None),) * axis + (t,)] = g[(slice(None),) * axis + (t,)]
-        return _flow(node, only, edge)
+        return _flow(node, only(g, t), edge)
 
     whole = _flow(node, g, edge)
     try:
         with np.errstate(all="ignore"):
             terms = [sliced(t) for t in range(steps)]
-        tolerance = 1e3 * np.finfo(g.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
+        tolerance = 1e3 * np.finfo(one.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
         if all(term.shape == whole.shape for term in terms) and np.allclose(sum(terms), whole, rtol=0, atol=tolerance):
             return terms
     except (ValueError, IndexError, TypeError):

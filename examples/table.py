@@ -33,7 +33,7 @@ class Row(NamedTuple):
     baseline: str
     theirs: float
     seconds: float
-    """That the network took to train."""
+    """Of computing, that the network took to train; whatever else the machine does meanwhile is not counted."""
     less_is_better: bool = False
 
     @property

@@ -368,8 +368,8 @@ def _add_options(parser: argparse.ArgumentParser, kind: Kind) -> None:
     kinds.add_argument("--flow", action="store_true", help="plots of the gradient's way instead of a graph (needs matplotlib)")
     kinds.add_argument("--text", action="store_true", help="print a line for each step; a file is written with -o only")
     endings = " ".join("." + each for each in FORMATS)
-    default = "MODEL.svg, MODEL.html, MODEL-flow.png"
-    picture.add_argument("-o", "--output", metavar="FILE", help=f"the ending says the format: {endings} (default: {default})")
+    otherwise = "MODEL.svg, MODEL.html, MODEL-flow.png"
+    picture.add_argument("-o", "--output", metavar="FILE", help=f"the ending says the format: {endings} (default: {otherwise})")
 
 
 def _count(text: str) -> int:

@@ -12,6 +12,7 @@ LINES = ("#2c4875", "#d45087", "#ff7c43", "#5d7350", "#8a97ad")  # dark to light
 MARKERS = "osD^v"
 DASHES = ("-", "--", ":", "-.")
 GRID = "#e5e9f1"
+HATCH = "#b4bfd1"
 RED = "#d1001f"  # what is not finite
 TITLE = 10.5  # characters to an inch
 
@@ -71,6 +72,12 @@ def key(figure: Any, panels: Sequence[Any], handles: Sequence[Any] = ()) -> None
     if named:
         looks: dict[str, Any] = dict(frameon=False, fontsize=8, labelcolor=INK, loc="outside lower center")
         figure.legend([*named.values()], [*named], ncols=len(named), **looks)
+
+
+def is_a_row(axes: Any) -> bool:
+    """Whether a panel has a row of its own, with others above or below: then there is room beside it."""
+    place = axes.get_subplotspec().get_gridspec()
+    return bool(place.nrows == place.ncols == 1 and axes.figure is not axes.figure.figure)
 
 
 def logarithmic(axis_owner: Any, low: float, high: float) -> None:

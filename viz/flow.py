@@ -239,7 +239,9 @@ def _plot_curves(figure: Any, panels: Sequence[Any], curves: Sequence[Curve], ev
     look.style(axes, _changes(curves), "step t", "gradient norm ‖∂L/∂state‖")
     look.in_time(axes, 0, max(len(curve.norms) for curve in curves) - 1)
     look.grid(axes)
-    look.legend(axes)
+    beside: dict[str, Any] = dict(loc="center left", bbox_to_anchor=(1.0, 0.5)) if look.is_a_row(axes) else {}
+    if len(axes.get_lines()) > 1:
+        look.legend(axes, **beside)
 
 
 def _looks(curves: Sequence[Curve]) -> list[tuple[int, int]]:
@@ -255,19 +257,42 @@ def _changes(curves: Sequence[Curve]) -> str:
     """How the gradient changes on its way back, in words."""
     ends = {curve.name: _ends(curve) for curve in curves[:NAMED]}
     told = {name: found for name, found in ends.items() if found}
-    if not told:
-        return "What reaches each step"
     if len(curves) == 1:
-        ((name, (near, far, change)),) = told.items()
-        rate = change ** (1 / abs(far - near))
-        word = "stays about level" if abs(rate - 1) < 0.02 else "grows" if rate > 1 else "shrinks"
-        of = f"of {name} " if name else ""
-        return f"the gradient {of}{word}, {look.times(rate, 3)} with each step back{_lost(curves[0], near, far)}"
+        return f"the gradient {f'of {curves[0].name} ' if curves[0].name else ''}{_goes(curves[0])}"
+    if not told:
+        return "what reaches each step"
+    rest = ", …" * (len(curves) > NAMED)
     if len({found[:2] for found in told.values()}) > 1:
-        return "; ".join(f"{name} from t = {near} to t = {far} {look.times(by)}" for name, (near, far, by) in told.items())
+        said = "; ".join(f"{name} from t = {near} to t = {far} {look.times(by)}" for name, (near, far, by) in told.items())
+        return said + rest
     near, far, _ = next(iter(told.values()))
     changed = ", ".join(f"{name} {look.times(change)}" for name, (_, _, change) in told.items())
-    return f"the gradient on its way back from t = {near} to t = {far}: {changed}"
+    return f"the gradient on its way back from t = {near} to t = {far}: {changed}{rest}"
+
+
+def _goes(curve: Curve) -> str:
+    """What becomes of a curve on its way back."""
+    gone = _gone(curve)
+    found = _ends(curve)
+    if found is None:
+        return f"is {gone}" if gone else "reaches one step"
+    near, far, change = found
+    rate = change ** (1 / abs(far - near))
+    word = "stays about level" if abs(rate - 1) < 0.02 else "grows" if rate > 1 else "shrinks"
+    ending = f"; it is {gone}" if gone else _lost(curve, near, far)
+    return f"{word}, {look.times(rate, 3)} with each step back{ending}"
+
+
+def _gone(curve: Curve) -> str:
+    """From which step on, going back, a curve has no place on a logarithmic scale."""
+    steps = np.flatnonzero(~np.isnan(curve.norms))
+    way = steps if "backward" in curve.name else steps[::-1]
+    for said, lost in (("not finite", np.isinf(curve.norms)), ("exactly 0", curve.norms == 0)):
+        kept = np.flatnonzero(~lost[way])
+        after = way[kept[-1] + 1 :] if len(kept) else way
+        if len(after):
+            return f"{said} from t = {after[0]} back" if len(kept) else f"{said} at every step"
+    return ""
 
 
 def _ends(curve: Curve) -> tuple[int, int, float] | None:
@@ -306,7 +331,8 @@ def _maps(name: str, source: Any) -> list[Map]:
 
 def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everything: Sequence[Map]) -> None:
     """On one logarithmic scale: exact zeros white, what is not finite red, what does not exist hatched."""
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import ListedColormap, LogNorm
+    from matplotlib.patches import Patch
 
     values = np.concatenate([each.norms.ravel() for each in everything])
     positive = values[np.isfinite(values) & (values > 0)]
@@ -316,18 +342,20 @@ def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everythi
     for axes, (name, norms) in zip(panels, maps):
         shown = np.ma.masked_where(~(np.isfinite(norms) & (norms > 0)), norms)
         image = axes.imshow(shown, cmap=look.ramp(), norm=scale, interpolation="nearest", aspect="auto")
-        rows, columns = np.nonzero(np.isinf(norms))
-        if rows.size:
-            axes.plot(columns, rows, "x", color=look.RED, markersize=4, label="not finite")
-            look.legend(axes)
-        for row in np.flatnonzero(np.isnan(norms).all(axis=1)):
-            axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor=look.GRID, hatch="///", linewidth=0)
+        without = np.isnan(norms).all(axis=1)
+        broken = ~np.isfinite(norms) & ~without[:, None]
+        if broken.any():
+            lost = np.ma.masked_where(~broken, np.ones(norms.shape))
+            axes.imshow(lost, cmap=ListedColormap([look.RED]), interpolation="nearest", aspect="auto")
+            look.legend(axes, handles=[Patch(color=look.RED, label="not finite")], loc="upper right")
+        for row in np.flatnonzero(without):
+            axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor=look.HATCH, hatch="////", linewidth=0)
             hatched = True
         ylabel = "loss at step t" if axes is panels[0] else ""
         look.style(axes, f"{name}: {_reach(norms)}".lstrip(": "), "state at step s", ylabel)
         look.whole_steps(axes.xaxis, axes.yaxis)
     bar = figure.colorbar(image, ax=list(panels))
-    bar.set_label("‖∂L<t>/∂state<s>‖, white: exactly 0" + ", hatched: no loss" * hatched, color=INK, fontsize=9)
+    bar.set_label("‖∂L<t>/∂state<s>‖ (white: 0" + "; hatched: no loss" * hatched + ")", color=INK, fontsize=9)
     bar.ax.tick_params(labelsize=8, which="both")
 
 

@@ -73,8 +73,8 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
         axes.axhline(0, color=look.GRID, linewidth=0.6, zorder=0)
         axes.axvline(0, color=look.GRID, linewidth=0.6, zorder=0)
         radius = np.nanmean(each.jacobians.spectral_radius)
-        beside = f", W's own within {max(np.abs(part).max() for part in own):.2f}" if own else ""
-        said = f"a step's eigenvalues lie within {radius:.2f} on average{beside}"
+        beside = f", W's own within {_size(max(np.abs(part).max() for part in own))}" if own else ""
+        said = f"a step's eigenvalues lie within {_size(radius)} on average{beside}"
         look.style(axes, f"{each.name}: {said}".lstrip(": "), "real part", "imaginary part" if axes is panels[0] else "")
     look.key(figure, panels)
     if scale.vmin < scale.vmax:
@@ -83,6 +83,10 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
         bar.set_label("step t", color=INK, fontsize=9)
         bar.ax.tick_params(labelsize=8)
         look.whole_steps(bar.ax.yaxis)
+
+
+def _size(radius: float) -> str:
+    return f"{radius:.2f}" if radius < 100 else f"{radius:.3g}"
 
 
 def _scattered(each: Spectrum) -> tuple[Array, Array]:

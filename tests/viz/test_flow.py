@@ -61,6 +61,7 @@ def test_several_are_compared_on_one_scale(matplotlib):
     assert [axes.get_title().partition(":")[0] for axes in panels] == ["RNN", "LSTM"]
     assert {(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in panels} == {(1e-4, 10.0)}
     assert [line.get_label() for line in figure.axes[0].get_lines()] == ["h"]
+    assert figure.axes[0].get_legend() is None  # the title names it
 
 
 def test_zero_and_not_finite_are_marked_where_a_logarithm_has_no_place(matplotlib):
@@ -68,9 +69,13 @@ def test_zero_and_not_finite_are_marked_where_a_logarithm_has_no_place(matplotli
     marks = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].get_lines()}
     assert marks["exactly 0"] == [0]
     assert marks["not finite"] == [2]
-    figure = viz.gradient_flow(np.array([[1.0, 0.0], [np.inf, 1.0]]))
-    (crosses,) = figure.axes[0].get_lines()
-    assert (list(crosses.get_xdata()), list(crosses.get_ydata())) == ([0], [1])
+    figure = viz.gradient_flow(np.array([[1.0, 0.0, 0.0], [np.inf, 1.0, np.nan], [np.nan] * 3]))
+    gradients, broken = figure.axes[0].images
+    assert gradients.get_array().mask.tolist() == [[False, True, True], [True, False, True], [True] * 3]
+    assert broken.get_array().mask.tolist() == [[True] * 3, [False, True, False], [True] * 3]  # red, where white would mean 0
+    (hatched,) = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
+    assert (hatched.get_y(), hatched.get_height()) == (1.5, 1)
+    assert "hatched: no loss" in figure.axes[1].get_ylabel()
 
 
 def test_it_can_be_saved(matplotlib, tmp_path):
@@ -398,7 +403,11 @@ def geometric(factor, T=20):
     (geometric(0.99), "the gradient stays about level, ×0.99 with each step back"),
     (geometric(1.5), "the gradient grows, ×1.5 with each step back"),
     (np.where(np.arange(20) == 3, 1.0, geometric(0.5)), "the gradient shrinks, ×0.5 with each step back; 95 % is lost by t = 2"),
-    (np.array([0.0, np.nan, 1.0]), "What reaches each step"),
+    (np.array([0.0, 0.0, np.nan, 1.0]), "the gradient is exactly 0 from t = 1 back"),
+    (np.array([np.nan, 1.0, np.nan]), "the gradient reaches one step"),
+    (np.zeros(3), "the gradient is exactly 0 at every step"),
+    (np.array([np.inf, np.inf, 64.0, 8.0, 1.0]), "the gradient grows, ×8 with each step back; it is not finite from t = 1 back"),
+    (np.array([0.0, 0.25, 0.5, 1.0]), "the gradient shrinks, ×0.5 with each step back; it is exactly 0 from t = 0 back"),
 ])  # fmt: skip
 def test_what_a_single_curve_is_said_to_do(matplotlib, norms, said):
     assert titles_of(viz.gradient_flow(norms)) == [said]
@@ -407,6 +416,11 @@ def test_what_a_single_curve_is_said_to_do(matplotlib, norms, said):
 def test_what_curves_that_are_compared_are_said_to_do(matplotlib):
     (title,) = titles_of(viz.gradient_flow({"RNN": geometric(0.1, 3), "GRU": geometric(0.5, 3), "LSTM": geometric(15.0, 3)}))
     assert title == "the gradient on its way back from t = 2 to t = 0: RNN ×0.01, GRU ×0.25, LSTM ×220"
+
+
+def test_a_title_says_that_it_leaves_curves_out(matplotlib):
+    (title,) = titles_of(viz.gradient_flow({f"run {n}": geometric(0.5, 3) for n in range(5)}))
+    assert title.endswith("run 3 ×0.25, …") and "run 4" not in title
 
 
 def test_gradients_of_the_backward_direction_are_said_to_go_forward_in_time(matplotlib):
@@ -480,6 +494,8 @@ def test_runs_that_are_compared_have_columns_and_kinds_have_rows(matplotlib, lst
         assert row[0][3] > 0.17 * figure.bbox.width  # and they do not shrink to make room for words
     assert len(figure.subfigs) == 6
     assert found[13][1] > found[10][1] + found[10][3]  # an RNN has no lane: its place stays empty
+    key = figure.axes[0].get_legend().get_window_extent()
+    assert found[0][1] + found[0][3] <= key.x0 < key.x1 <= figure.bbox.x1  # it hides no curve
     assert [len(part.legends) for part in figure.subfigs] == [0, 0, 1, 1, 1, 1]  # one key for a row
 
 

@@ -257,12 +257,12 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
     """Whether the gradient "vanishes", "explodes" or "carries", by its measured rate per step, with the bound beside it.
 
     The rate is geometric, (norm at the far end / norm at the near end)^(1 / steps): of the product of Jacobians, its
-    logarithm averaged over the batch; or of the last loss in a flow matrix, and where all flows back from the past (the
-    states are of a backward direction), of the first. Beside it stands what singular values can say
-    (Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013): if the largest singular
-    value of the recurrent weight is below 1/gamma, that suffices for the gradient to vanish; to be above is necessary for
-    it to explode, and not sufficient. The largest singular values of the Jacobians bound the rate in the same way, with 1
-    for 1/gamma.
+    logarithm averaged over the batch, without the rows in which it becomes exactly zero, unless it does so in all of them;
+    or of the last loss in a flow matrix, and where all flows back from the past (the states are of a backward direction),
+    of the first. Beside it stands what singular values can say (Pascanu, Mikolov & Bengio, "On the difficulty of training
+    recurrent neural networks", 2013): if the largest singular value of the recurrent weight is below 1/gamma, that suffices
+    for the gradient to vanish; to be above is necessary for it to explode, and not sufficient. The largest singular values
+    of the Jacobians bound the rate in the same way, with 1 for 1/gamma.
 
     Args:
         measured: what `jacobians` gave, or the matrix that `flow` gave.
@@ -284,12 +284,14 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
         The spectral radius is 0.5 on average.
     """
     if isinstance(measured, Jacobians):
-        logs, what = np.append(measured.log_norms.mean(axis=1), 0.0), f"dh<{len(measured)}>/dh<s>"
+        reached = _rows_reached(measured)
+        logs, what = np.append(reached.log_norms.mean(axis=1), 0.0), f"dh<{len(measured)}>/dh<s>"
         lines = _measured_in_words(logs, what, tolerance)
+        rows, silent = measured.matrices.shape[1], measured.matrices.shape[1] - reached.matrices.shape[1]
+        lines += [f"Not counted: {silent} of {rows} rows, in which it becomes exactly zero on the way."] if silent else []
+        lines += _bound_in_words(reached)
     else:
         lines = _flow_in_words(np.atleast_2d(np.asarray(measured, float)), tolerance)
-    if isinstance(measured, Jacobians):
-        lines += _bound_in_words(measured)
     if weight is not None:
         matrix = np.asarray(weight.data if isinstance(weight, Tensor) else weight, float)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -300,6 +302,13 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
         lines.append(f"Bound: the largest singular value of the weight is {largest:.3g}, {against}.")
         lines.append(f"Its spectral radius is {radius:.3g}.")
     return "\n".join(lines)
+
+
+def _rows_reached(measured: Jacobians) -> Jacobians:
+    """The rows of the batch in which the product of all steps reaches as far back as in any: a mean of logarithms takes no 0."""
+    alive = ~np.isneginf(measured.log_norms)  # (T-1, B)
+    rows = alive[np.argmax(alive.any(axis=1))]
+    return measured if rows.all() or not rows.any() else Jacobians(measured.matrices[:, rows], measured.cut)
 
 
 def _flow_in_words(norms: Array, tolerance: float) -> list[str]:

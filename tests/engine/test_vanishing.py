@@ -419,6 +419,18 @@ def test_the_measured_rate_stands_in_the_text():
     assert float(re.search(r"×([\d.e+-]+) per step", tg.bptt.verdict(found))[1]) == pytest.approx(rate, rel=1e-2)
 
 
+def test_a_row_in_which_all_units_are_off_does_not_speak_for_the_others():
+    """A relu's Jacobian is zero there, and a mean of logarithms would be -inf for the whole batch."""
+    W, h = tg.tensor(0.9 * np.eye(2), requires_grad=True), tg.tensor(np.array([[1.0, 1], [-1, -1], [2, 1]]), requires_grad=True)
+    states = [h, *(h := tg.relu(h @ W) for _ in range(6))]
+    told = tg.bptt.verdict(tg.bptt.jacobians(states)).splitlines()
+    assert told[0].startswith("The gradient vanishes: ×0.9 per step")
+    assert told[2] == "Not counted: 1 of 3 rows, in which it becomes exactly zero on the way."
+    assert "largest singular value of a step is 0.9 (geometric mean, at most 0.9)" in told[3]
+    off = [h := tg.tensor([[-1.0, -1.0]]), *(h := tg.relu(h @ W) for _ in range(6))][1:]
+    assert tg.bptt.verdict(tg.bptt.jacobians(off)).startswith("The gradient vanishes at once")
+
+
 def test_states_from_the_last_to_the_first():
     """Those of a backward direction, sorted by time: each was computed from the next."""
     W = tg.tensor(0.5 * np.eye(2), requires_grad=True)

@@ -165,6 +165,10 @@ class Window:
         """Of outputs, targets or losses of this window's steps (along the time axis), those of its new steps."""
         return _cut(values, self.first_new - self.start, self.stop - self.start, self._axis)
 
+    def lengths(self, lengths: Any) -> np.ndarray[Any, Any]:
+        """Of lengths of rows (B,), how many of this window's steps are real: for `layer(x, window.state, lengths=...)`."""
+        return _within(lengths, self.start, self.stop)
+
     def carry(self, state: State) -> State:
         """Hand on the state after the last step; before the backward pass or after it. Gives it detached.
 
@@ -287,7 +291,7 @@ def segments(
         for start in range(0, max(1, steps), stride):
             stop = min(start + stride, steps)
             parts = [_cut(sequence, start, stop, axis) for sequence in sequences]
-            within = {} if lengths is None else {"lengths": np.clip(lengths, start, stop) - start}
+            within = {} if lengths is None else {"lengths": _within(lengths, start, stop)}
             with scope("", steps_from=around + start):
                 output, state = light(*parts, state, **within)
             outputs.append(output)
@@ -313,6 +317,12 @@ def _cut(sequence: Any, start: int, stop: int, axis: int) -> Any:
     if start == 0 and stop == sequence.shape[axis]:
         return sequence
     return sequence[(slice(None),) * (axis % sequence.ndim) + (slice(start, stop),)]
+
+
+def _within(lengths: Any, start: int, stop: int) -> np.ndarray[Any, Any]:
+    """Lengths of rows, counted within a part of the sequence."""
+    within: np.ndarray[Any, Any] = np.clip(np.asarray(lengths), start, stop) - start
+    return within
 
 
 def _told(node: Any) -> str:

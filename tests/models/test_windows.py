@@ -113,6 +113,21 @@ def test_segments_of_a_layer_give_what_the_layer_gives(kind):
         np.testing.assert_allclose(by_segments, whole_run, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("k2", [3, 9])
+def test_windows_know_how_many_of_their_steps_are_real(k2):
+    """Forward, a padded batch in windows is the padded batch."""
+    layer, lengths = LSTM(I, H).to(np.float64), [STEPS, 0, 4]
+    x = np.random.default_rng(0).normal(size=(STEPS, 3, I))
+    found = []
+    for window in tg.bptt.Truncated(3, k2)(np.where((np.arange(STEPS)[:, None] < lengths)[:, :, None], x, np.nan)):
+        outputs, state = layer(*window, window.state, window.lengths(lengths))
+        found.append(window.new(outputs).data)
+        window.carry(state)
+    whole_run, last = layer(x, lengths=lengths)
+    np.testing.assert_allclose(np.concatenate(found), whole_run.data, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(state[1].data, last[1].data, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("layer", [Bidirectional(GRUCell(I, H)), Recurrent(GRUCell(I, H), reverse=True)])
 def test_what_reads_from_the_end_is_no_matter_of_segments(layer):
     assert not layer.causal and RNN(I, H, 2).causal

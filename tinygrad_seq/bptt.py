@@ -10,19 +10,18 @@ The other rooms of `tg.bptt` are `vanishing.py`, which measures what time does t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.ops.index import may_repeat
+from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.states import State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
-from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, current, setting
-from tinygrad_seq.tensor import Parameter, Tensor
+from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
+from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.truncated import Truncated, Window, segments
 from tinygrad_seq.vanishing import Jacobians, flow, jacobians, verdict
 
@@ -90,55 +89,6 @@ def state_gradients(loss: Tensor, states: Sequence[State], gradient: Any = None)
 
 
 # ---- taking a sum apart -----------------------------------------------------------------------------------------------
-
-
-def axis_of_time(node: Node) -> int | None:
-    """Which axis of a value is time, or of each of a call's outputs, where they have as many axes as what they were made of."""
-    if node.scope.t is not None:
-        return None
-    if isinstance(node, Output):
-        return axis_of_time(node.bundle)
-    if isinstance(node, Bundle):
-        axes = [len(value.shape) for value in node.inputs if isinstance(value, Node)]
-        whole = all(len(shape) == max(axes, default=0) for shape in node.shapes)
-        return node.scope.time_axis if whole and (node.scope.time_axis or 0) < max(axes, default=0) else None
-    return node.time_axis
-
-
-COPYING = ("broadcast_to", "tile", "repeat", "embedding")  # operations that may make an axis of time out of a weight
-
-
-def weights_alone(nodes: Iterable[Node], weight: Node) -> set[Node]:
-    """The weight and other parameters, and what is made of such alone: a W.T over all of time has no axis of time.
-
-    Args:
-        nodes: of a graph; those that they were computed from outside of steps are looked at, too.
-        weight: a leaf, whether it is a `Parameter` or not.
-    """
-    seen: set[Node] = set()
-    stack = [node for node in nodes if node.scope.t is None]
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack += [value for value in (*node.inputs, *node.parents) if isinstance(value, Node) and value.scope.t is None]
-    found = {weight}
-    for node in sorted(seen, key=attrgetter("serial")):
-        if isinstance(node.handle(), Parameter) if isinstance(node, Leaf) else _of_weights(node, found):
-            found.add(node)
-    return found
-
-
-def _of_weights(node: Node, weights: Collection[Node]) -> bool:
-    """Whether an operation only makes another weight of weights; a constant beside them may scale or mask it."""
-    inputs = [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
-    others = [each for each in inputs if each not in weights]
-    if len(others) == len(inputs) or node.op in COPYING or (node.op == "getitem" and may_repeat((node.params or {})["index"])):
-        return False
-    shapes = [each.shape for each in inputs if each in weights]
-    elementwise = any(pullback.elementwise for _, pullback, _ in node.routes or ())
-    constants = all(isinstance(each, Leaf) for each in others)
-    return not others or (elementwise and constants and np.broadcast_shapes(*shapes) == node.shape)
 
 
 def _terms(node: Node, g: Any, by_step: Parts, edge: Edge, axis: int | None) -> list[tuple[int | None, Any]]:

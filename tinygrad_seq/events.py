@@ -128,8 +128,11 @@ class Event:
         """The pullback, run on values that write down what is done with them."""
         g: Any
         if isinstance(self.cotangent, tuple):
-            labels = [self._recording_label(self.index + i) for i in range(len(self.cotangent))]
-            g = [Written(part, f"d {label}") for part, label in zip(self.cotangent, labels)]
+            places = self._recording.outputs[self._node]
+            g = [
+                Written(part, f"d {self._recording_label(places[i])}" if i in places else "0")
+                for i, part in enumerate(self.cotangent)
+            ]
         else:
             g = Written(self.cotangent, f"d {self.entry.label}")
         given = [self._written(value, source) for value, source in zip(saved, pullback.sources)]
@@ -153,16 +156,12 @@ class Event:
     def _written(self, value: Any, source: int | None) -> Any:
         if source is None:
             return value
-        if isinstance(value, (int, float)):
+        if type(value) in (int, float, bool):
             return value  # a number written in the call stands for itself, and rules may ask what it is
         if source == Pullback.ALL_INPUTS:
             return tuple(self._written(part, i) for i, part in enumerate(value))
-        label = (
-            self.entry.label
-            if source == Pullback.OUTPUT
-            else self._recording_label(self._recording.inputs[self.index][source])
-        )
-        return Written(value, label)
+        place = self.index if source == Pullback.OUTPUT else self._recording.inputs[self.index][source]
+        return value if place is None else Written(value, self._recording_label(place))
 
 
 # ---- values that write down what is done with them --------------------------------------------------------------------
@@ -187,6 +186,8 @@ class Written(NDArrayOperatorsMixin):
         value = getattr(ufunc, method)(*map(_bare, args), **kwargs)
         if method != "__call__":
             return Written(value, f"{ufunc.__name__}.{method}({_listed(args, kwargs)})")
+        if ufunc is np.add and method == "__call__" and any(_is_zero(arg) for arg in args):
+            return Written(value, *next((arg.text, arg.binds) for arg in args if isinstance(arg, Written)))  # it only stretches
         if ufunc in _INFIX:
             sign, binds = _INFIX[ufunc]
             return Written(value, f"{_inside(args[0], binds)} {sign} {_inside(args[1], binds + 1)}", binds)
@@ -196,7 +197,12 @@ class Written(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         value = function(*map(_bare, args), **{key: _bare(arg) for key, arg in kwargs.items()})
-        return Written(value, f"{function.__name__}({_listed(args, kwargs)})")
+        text = f"{function.__name__}({_listed(args, kwargs)})"
+        return Written(value, text) if isinstance(value, (np.ndarray, np.generic)) else value
+
+    def written_call(self, made: Any, operands: Sequence[Any], params: dict[str, Any]) -> Written:
+        """A call of one of our primitives."""
+        return Written(made.forward(*map(_bare, operands), **params), f"{made.name}({_listed(operands, params)})")
 
     def __getattr__(self, name: str) -> Any:
         """Attributes and methods of the array: those that give arrays are written down, `.shape` and its kin are not."""
@@ -210,7 +216,8 @@ class Written(NDArrayOperatorsMixin):
         )
 
     def __getitem__(self, index: Any) -> Written:
-        return Written(self.value[_bare(index)], f"{_inside(self, _ATOM)}[{_text(index)}]")
+        text = ", ".join(map(_text, index)) if isinstance(index, tuple) and index else _text(index)
+        return Written(self.value[_bare(index)], f"{_inside(self, _ATOM)}[{text}]")
 
     def __len__(self) -> int:
         return len(self.value)
@@ -223,9 +230,20 @@ def _bare(value: Any) -> Any:
     return value.value if isinstance(value, Written) else value
 
 
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and not value.any()
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else f"({', '.join(map(_text, value))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, slice):
+        step = "" if value.step is None else f":{value.step}"
+        return f"{'' if value.start is None else value.start}:{'' if value.stop is None else value.stop}{step}"
+    if value is Ellipsis:
+        return "..."
     if isinstance(value, Written):
         return value.text
     if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_seq.errors import FreedGraphError
 from tinygrad_seq.events import Event, events
+from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.recording import Recording
 from tinygrad_seq.tape import Bundle, Leaf, Node, current, setting
 from tinygrad_seq.tensor import Tensor, node_of
@@ -65,9 +66,10 @@ def tape(*results: Tensor) -> Tape:
 class Tape:
     """A list of entries: `len`, index, iterate, slice, `at`, `find`, print. Entries keep their index in the whole."""
 
-    def __init__(self, recording: Recording, indices: Sequence[int] | None = None) -> None:
+    def __init__(self, recording: Recording, indices: Sequence[int] | None = None, step: int | None = None) -> None:
         self._recording = recording
         self._indices = indices  # None: all, also those still to come
+        self._step = step  # of the entries over all of time, the part that is shown
 
     @property
     def indices(self) -> Sequence[int]:
@@ -104,10 +106,13 @@ class Tape:
     def __getitem__(self, index: slice) -> Tape: ...
     def __getitem__(self, index: int | slice) -> Entry | Tape:
         chosen = self.indices[index]
-        return Entry(self._recording, chosen) if isinstance(chosen, int) else Tape(self._recording, chosen)
+        return self._entry(chosen) if isinstance(chosen, int) else Tape(self._recording, chosen, self._step)
 
     def __iter__(self) -> Iterator[Entry]:
-        return (Entry(self._recording, i) for i in self.indices)
+        return map(self._entry, self.indices)
+
+    def _entry(self, i: int) -> Entry:
+        return Entry(self._recording, i, self._step if self._recording.nodes[i].scope.t is None else None)
 
     def __contains__(self, value: object) -> bool:
         return (
@@ -117,8 +122,27 @@ class Tape:
         )
 
     def at(self, t: int | None) -> Tape:
-        """The entries of step t (None: those outside of time)."""
-        return Tape(self._recording, [entry.index for entry in self if entry.t == t])
+        """The entries of step t (None: those outside of time).
+
+        Of an operation over all of time at once (`tg.scope(..., time_axis=0)`), the entry has that step's part of the value.
+        """
+        lengths = self._over_time()
+        if t is None:
+            return Tape(self._recording, [entry.index for entry in self if entry.t is None and entry.index not in lengths])
+        spans = {i for i, (first, length) in lengths.items() if first <= t < first + length}
+        return Tape(self._recording, [entry.index for entry in self if entry.t == t or entry.index in spans], t)
+
+    def _over_time(self) -> dict[int, tuple[int, int]]:
+        """By index, the first step and how many there are, of the operations over all of time."""
+        found: dict[int, tuple[int, int]] = {}
+        weights: set[Node] | None = None
+        for entry in self:
+            node = entry.node
+            if entry.t is None and not isinstance(node, Leaf) and (axis := axis_of_time(node)) is not None:
+                weights = weights_alone(self._recording.nodes) if weights is None else weights
+                if node not in weights:
+                    found[entry.index] = node.scope.steps_from, node.shape[axis]
+        return found
 
     def find(self, name: str, t: int | None = None) -> Tape:
         """The entries with this op, tensor name, or part of the scope (or an alias of it), exactly; at step t, if given.
@@ -126,7 +150,8 @@ class Tape:
         `find("h", t=3)` finds "h<3>", too: names of values in time end in their step.
         """
         at_t = self if t is None else self.at(t)
-        return Tape(self._recording, [entry.index for entry in at_t if entry.is_called(name) or entry.name == f"{name}<{t}>"])
+        found = [entry.index for entry in at_t if entry.is_called(name) or entry.name == f"{name}<{t}>"]
+        return Tape(self._recording, found, at_t._step)
 
     def entry_of(self, tensor: Tensor) -> Entry:
         """The entry of a tensor; KeyError if it is not on the tape."""
@@ -158,13 +183,24 @@ class Tape:
 
 
 class Entry:
-    """One line of a tape: which operation made which value from which, where and when."""
+    """One line of a tape: which operation made which value from which, where and when.
 
-    __slots__ = ("_recording", "index")
+    `Tape.at` gives of an operation over all of time the entry of one step: `t`, `shape`, `value` and `grad` are that step's.
+    """
 
-    def __init__(self, recording: Recording, index: int) -> None:
+    __slots__ = ("_recording", "index", "_step")
+
+    def __init__(self, recording: Recording, index: int, step: int | None = None) -> None:
         self._recording = recording
         self.index = index
+        self._step = step
+
+    def _of_step(self, array: Any) -> Any:
+        """Of an array over all of time, the part that is this entry's."""
+        axis = axis_of_time(self.node)
+        if self._step is None or axis is None or array is None:
+            return array
+        return array[(slice(None),) * axis + (self._step - self.node.scope.steps_from,)]
 
     @property
     def node(self) -> Node:
@@ -202,17 +238,20 @@ class Entry:
     @property
     def t(self) -> int | None:
         """The step in time, from 0; None outside of time."""
-        return self.node.scope.t
+        return self.node.scope.t if self._step is None else self._step
 
     @property
     def time_axis(self) -> int | None:
         """Which axis is time, where the operation ran over all of time at once."""
-        return self.node.time_axis
+        return self.node.time_axis if self._step is None else None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the value."""
-        return self.node.shape
+        axis = axis_of_time(self.node)
+        if self._step is None or axis is None:
+            return self.node.shape
+        return self.node.shape[:axis] + self.node.shape[axis + 1 :]
 
     @property
     def dtype(self) -> Any:
@@ -232,18 +271,18 @@ class Entry:
     @property
     def inputs(self) -> tuple[int, ...]:
         """Indices of the entries that it was computed from, in the order of the call."""
-        return self._recording.inputs[self.index]
+        return tuple([i for i in self._recording.inputs[self.index] if i is not None])
 
     @property
     def value(self) -> np.ndarray[Any, Any] | None:
         """The value, or None where nobody kept it."""
-        value: np.ndarray[Any, Any] | None = self._recording.value_of(self.index)
+        value: np.ndarray[Any, Any] | None = self._of_step(self._recording.value_of(self.index))
         return value
 
     @property
     def grad(self) -> np.ndarray[Any, Any] | None:
         """The cotangent that backward passes brought here, added up, or None where none was computed."""
-        grad: np.ndarray[Any, Any] | None = self._recording.cotangents.get(self.index)
+        grad: np.ndarray[Any, Any] | None = self._of_step(self._recording.cotangents.get(self.index))
         return grad
 
     @property
@@ -253,7 +292,7 @@ class Entry:
 
     @property
     def saved_bytes(self) -> int:
-        """Bytes that this entry keeps alive for the backward pass and no earlier entry does; weights not counted."""
+        """Bytes that this entry (for all steps) keeps alive for the backward pass and no earlier one does; no weights."""
         return self._recording.saved_bytes[self.index]
 
     def is_called(self, name: str) -> bool:

@@ -118,6 +118,20 @@ def _refuse_disorder(forward: Callable[..., Any], vjp: Mapping[str, Rule | None]
         raise TypeError(f"vjp names the inputs as {', '.join(vjp)}, and {forward.__name__} takes them as {', '.join(called)}")
 
 
+def pulled(made: Primitive, *operands: Any, **params: Any) -> Any:
+    """A primitive of ours inside a pullback: taped if it meets a tensor, nothing but its forward on arrays.
+
+    Where NumPy has the operation, its protocols do just that; this serves the others. What is neither array nor tensor is
+    a value of `events.py`, which writes down what is done with it.
+    """
+    for operand in operands:
+        if isinstance(operand, Tensor):
+            return made(*operands, **params)
+        if hasattr(operand, "written_call"):
+            return operand.written_call(made, operands, params)
+    return made.forward(*operands, **params)
+
+
 class Primitive:
     """An operation on arrays that the tape can differentiate. Called on tensors, it writes itself down.
 

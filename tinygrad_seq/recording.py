@@ -22,7 +22,8 @@ class Recording:
     def __init__(self, outer: Recording | None = None) -> None:
         self.nodes: list[Node] = []
         self.index: dict[Node, int] = {}  # a bundle has the index of its first output
-        self.inputs: list[tuple[int, ...]] = []
+        self.inputs: list[tuple[int | None, ...]] = []  # of each entry; None where the call was given None
+        self.outputs: dict[Node, dict[int, int]] = {}  # of a bundle, by position, those that are entries
         self.params: list[dict[str, Any]] = []
         self.values: dict[int, Any] = {}
         self.sources: list[str | None] = []
@@ -67,9 +68,8 @@ class Recording:
         else:
             inputs = tuple(
                 [
-                    self._input(node.scope, value, operands[i : i + 1])
+                    None if value is None else self._input(node.scope, value, operands[i : i + 1])
                     for i, value in enumerate(node.inputs)
-                    if value is not None
                 ]
             )
         i = self.index[node] = len(self.nodes)
@@ -77,6 +77,7 @@ class Recording:
         if isinstance(node, Output):
             owner = node.bundle
             self.index.setdefault(owner, i)
+            self.outputs.setdefault(owner, {})[node.position] = i
         self.nodes.append(node)
         self.inputs.append(inputs)
         self.params.append(dict(node.params or {}))

@@ -120,14 +120,17 @@ class Leaf(Node):
 
     `overwritten` is the time of the last in-place update, `last_overwritten` that of any leaf; a pass through operations
     older than that, which saved the array, would read numbers from the future.
+
+    `learned` says that it is a `Parameter`, also when the tensor is gone.
     """
 
-    __slots__ = ("handle", "overwritten")
+    __slots__ = ("handle", "overwritten", "learned")
 
     last_overwritten: ClassVar[int] = 0
 
     handle: ref[Any]
     overwritten: int
+    learned: bool
 
     def free(self) -> None:
         """A leaf has nothing to let go of."""
@@ -213,6 +216,7 @@ def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
     node: Leaf = noted(op, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
     node.handle = ref(handle)
     node.overwritten = 0
+    node.learned = False
     return node
 
 
@@ -372,6 +376,8 @@ class scope:
     def __init__(
         self, name: str, t: int | None = None, time_axis: int | None = None, steps_from: int | None = None, **tags: Any
     ) -> None:
+        if time_axis is not None and time_axis < 0:
+            raise ValueError(f"time_axis={time_axis}: count it from the front, for results of any number of axes")
         self._name = name
         self._t = t
         self._time_axis = time_axis

@@ -132,6 +132,7 @@ class Tensor:
         name = self.name
         self.node = noted_leaf(self, current().scope, wanted)
         self.node.name = name
+        self.node.learned = isinstance(self, Parameter)
 
     @property
     def grad(self) -> Tensor | None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_seq.bptt import axis_of_time, split_by_time, weights_alone
+from tinygrad_seq.bptt import split_by_time
 from tinygrad_seq.events import Event
 from tinygrad_seq.listing import Tape
+from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.sweep import term_of
 from tinygrad_seq.viz.gradients import norm_of
 from tinygrad_seq.viz.graph import Graph, Node

@@ -164,6 +164,86 @@ def test_events_print_the_pullbacks_with_forward_names():
     assert text[0].startswith("d %10 += ") and "d z<1> += d %8" in text
 
 
+def test_events_of_the_tape_of_one_output_know_the_others_as_zero():
+    x = tg.tensor(np.ones((2, 3)), requires_grad=True, name="x")
+    loss = tg.split(x, 3, axis=1)[1].sum()
+    assert [line for event in tg.tape(loss).sweep(loss) for line in event.lines] == [
+        "d %1 += d %2", "d x += concatenate([0, d %1, 0], 1)",
+    ]  # fmt: skip
+
+
+def test_events_after_an_operand_that_was_left_out():
+    x, high = tg.tensor(np.ones(2), requires_grad=True, name="x"), tg.tensor(np.ones(()), requires_grad=True, name="high")
+    y = np.clip(x, None, high)
+    tape = tg.tape(y)
+    assert [entry.name for entry in tape] == ["x", "high", None] and tape[2].inputs == (0, 1)
+    (event,) = [event for event in tape.sweep(y, np.ones(2)) if event.lines]
+    assert event.lines == ["d x += where(x > high, 0, d %2)", "d high += where(x > high, d %2, 0)"]
+
+
+# Pullbacks that are more than arithmetic are told as well, in operations of ours and NumPy's; indices as people write them.
+TOLD = {
+    "d x += d %1": lambda x: x.sum(),
+    "d x += scatter(d %1, indices=((:, 1:),), shape=(2, 3))": lambda x: x[:, 1:],
+    "d x += d %1[0:2]": lambda x: np.concatenate([x, x]),
+    "d x += d %1[:, 0]": lambda x: np.stack([x, x], axis=1),
+    "d x += d %1 * sigmoid(x)": lambda x: tg.softplus(x),
+    "d x += einsum(ij->ij, d %1, optimize=True)": lambda x: np.einsum("ij->ij", x),
+    "d %1 += d %2[..., None, None] * cofactors(%1)": lambda x: np.linalg.det(x[:, :2]),
+}
+
+
+@pytest.mark.parametrize("line", TOLD)
+def test_how_a_pullback_is_told(line):
+    x = tg.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True, name="x")
+    y = TOLD[line](x)
+    assert line in [line for event in tg.tape(y).sweep(y, np.ones(y.shape)) for line in event.lines]
+
+
+def hoisted(T=4):
+    """A projection over all of time, with weights as PyTorch lays them out, and T steps; the tape and the loss."""
+    rng = np.random.default_rng(0)
+    W, U = (tg.Parameter(rng.normal(size=(T, T)) * 0.5, name=name) for name in "WU")
+    h = tg.tensor(np.zeros((2, T)))
+    with tg.record() as tape:
+        with tg.scope("input", time_axis=0):
+            xw = tg.tensor(rng.normal(size=(T, 2, T))) @ W.T
+            xw.name = "xw"
+        for t in range(T):
+            with tg.scope("rnn", t=t):
+                h = np.tanh(xw[t] + h @ U)
+        loss = (h * h).sum()
+    loss.backward()
+    return tape
+
+
+def test_an_operation_over_all_of_time_has_an_entry_at_each_step():
+    tape = hoisted()
+    whole = tape.find("xw")[0]
+    assert whole.t is None and whole.shape == (4, 2, 4) and whole.time_axis == 0
+    for t in range(4):
+        (part,) = tape.find("xw", t=t)
+        assert part.index == whole.index and (part.t, part.shape, part.time_axis) == (t, (2, 4), None)
+        assert (part.value == whole.value[t]).all() and (part.grad == whole.grad[t]).all()
+        assert tape.at(t)[0].t == t and {entry.t for entry in tape.at(t)[:]} == {t} and str(t) in str(tape.at(t)).split("\n")[1]
+    assert len(tape.find("xw", t=4)) == 0 and len(tape.at(2).at(1)) == 0 and len(tape.at(2).at(2)) == len(tape.at(2))
+    outside = [entry.index for entry in tape.at(None)]
+    assert whole.index not in outside
+    assert sorted([*outside, *{entry.index for t in range(4) for entry in tape.at(t)}]) == list(range(len(tape)))
+
+
+def test_a_weight_in_a_scope_over_all_of_time_is_no_steps():
+    tape = hoisted()
+    transposed = tape.find("transpose")[0]
+    assert transposed.index in tape.at(None).indices
+    assert not any(transposed.index in tape.at(t).indices for t in range(4))
+
+
+def test_time_axes_are_counted_from_the_front():
+    with pytest.raises(ValueError, match="from the front"):
+        tg.scope("input", time_axis=-1)
+
+
 def test_events_give_terms_that_add_up_to_the_gradients():
     tape, loss, *_ = elman()
     total = {}

@@ -103,10 +103,11 @@ def test_scopes_say_layer_direction_and_real_time():
     with tg.record() as tape:
         layer(inputs(layer), lengths=[2, T])
     assert sorted({entry.t for entry in tape if entry.t is not None}) == list(range(T))
-    found = {(entry.tags["layer"], entry.tags["direction"]) for entry in tape.at(3)}
+    by_step = [[entry for entry in tape.at(t) if entry.node.scope.t == t] for t in range(T)]  # without those over all of time
+    found = {(entry.tags["layer"], entry.tags["direction"]) for entry in by_step[3]}
     assert found == {(layer, direction) for layer in (0, 1) for direction in ("forward", "backward")}
-    for t in range(T):
-        for entry in tape.at(t):
+    for t, entries in enumerate(by_step):
+        for entry in entries:
             np.testing.assert_array_equal(entry.tags["valid"], [t < 2, t < T])
     backward = [entry.name for entry in tape if entry.tags.get("direction") == "backward" and entry.t is not None]
     assert [name for name in backward if name and name[0] == "h"] == ["h<4>", "h<3>", "h<2>", "h<1>", "h<0>"] * 2

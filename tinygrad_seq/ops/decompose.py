@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_seq.ops.index import pulled
 from tinygrad_seq.ops.samples import Draw, Shape, drawn, normal
-from tinygrad_seq.primitive import primitive
+from tinygrad_seq.primitive import primitive, pulled
 from tinygrad_seq.tensor import Tensor, implements
 
 

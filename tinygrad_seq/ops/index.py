@@ -18,19 +18,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_seq.ops.samples import shaped, view
-from tinygrad_seq.primitive import Primitive, primitive
+from tinygrad_seq.primitive import Primitive, primitive, pulled
 from tinygrad_seq.tensor import Place, Tensor, as_array, implements
-
-
-def pulled(made: Primitive, *operands: Any, **params: Any) -> Any:
-    """A primitive of ours inside a pullback: taped if it meets a tensor, nothing but its forward on arrays.
-
-    Where NumPy has the operation, its protocols do just that; this serves the others.
-    """
-    if any(isinstance(operand, Tensor) for operand in operands):
-        return made(*operands, **params)
-    return made.forward(*operands, **params)
-
 
 # ---- indices --------------------------------------------------------------------------------------------------------
 

@@ -15,17 +15,12 @@ import numpy as np
 
 from tinygrad_seq.ops.elementwise import nonzeros, positives, sigmoid
 from tinygrad_seq.ops.samples import binary, unary, uniform
-from tinygrad_seq.primitive import Primitive, primitive
-from tinygrad_seq.tensor import Tensor, implements
+from tinygrad_seq.primitive import primitive, pulled
+from tinygrad_seq.tensor import implements
 
 elementwise = partial(primitive, elementwise=True)
 within_one, above_one = uniform(-0.9, 0.9), uniform(1.3, 3.0)
 LN2, LN10 = math.log(2.0), math.log(10.0)
-
-
-def either(made: Primitive) -> Any:
-    """A primitive as a pullback needs it: arrays give an array; as soon as one is a tensor, the call is taped."""
-    return lambda *values: (made if any(isinstance(value, Tensor) for value in values) else made.forward)(*values)
 
 
 def over(a: Any, length: Any) -> Any:
@@ -42,7 +37,7 @@ log1p = elementwise(np.log1p, vjp=dict(x=lambda g, x: g / (1 + x)),       sample
 log2  = elementwise(np.log2,  vjp=dict(x=lambda g, x: g / (x * LN2)),     samples=unary(positives))
 log10 = elementwise(np.log10, vjp=dict(x=lambda g, x: g / (x * LN10)),    samples=unary(positives))
 
-logistic = either(sigmoid)
+logistic = partial(pulled, sigmoid)
 
 
 def _share(a: Any, b: Any) -> Any:
@@ -143,7 +138,7 @@ def _normal_density(x: Any) -> Any:
 
 normal_cdf = elementwise(_normal_cdf, vjp=dict(x=lambda g, x: g * _normal_density(x)), name="normal_cdf", label="Φ",
                          samples=unary())
-cdf = either(normal_cdf)
+cdf = partial(pulled, normal_cdf)
 
 
 def _tanh_and_slope(x: Any) -> tuple[Any, Any]:

@@ -1,0 +1,65 @@
+"""Which values have time as an axis. Read `tape.py` first; `listing.py` and `bptt.py` take such values apart, step by step.
+
+Code that does not depend on the previous step may run over all of time at once, in `tg.scope(name, time_axis=0)`. The scope
+says it of all that happens inside, and not all of it is true of every value there: in x @ W.T the product has an axis of
+time, and W.T has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from operator import attrgetter
+
+import numpy as np
+
+from tinygrad_seq.ops.index import may_repeat
+from tinygrad_seq.tape import Bundle, Leaf, Node, Output
+
+
+def axis_of_time(node: Node) -> int | None:
+    """Which axis of a value is time, or of each of a call's outputs, where they have as many axes as what they were made of."""
+    if node.scope.t is not None:
+        return None
+    if isinstance(node, Output):
+        return axis_of_time(node.bundle)
+    if isinstance(node, Bundle):
+        axes = [len(value.shape) for value in node.inputs if isinstance(value, Node)]
+        whole = all(len(shape) == max(axes, default=0) for shape in node.shapes)
+        return node.scope.time_axis if whole and (node.scope.time_axis or 0) < max(axes, default=0) else None
+    return node.time_axis
+
+
+COPYING = ("broadcast_to", "tile", "repeat", "embedding")  # operations that may make an axis of time out of a weight
+
+
+def weights_alone(nodes: Iterable[Node], *weights: Node) -> set[Node]:
+    """Parameters, and what is made of such alone: a W.T over all of time has no axis of time.
+
+    Args:
+        nodes: of a graph; those that they were computed from outside of steps are looked at, too.
+        *weights: leaves that are known to be weights, whether they are a `Parameter` or not.
+    """
+    seen: set[Node] = set()
+    stack = [node for node in nodes if node.scope.t is None]
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack += [value for value in (*node.inputs, *node.parents) if isinstance(value, Node) and value.scope.t is None]
+    found = set(weights)
+    for node in sorted(seen, key=attrgetter("serial")):
+        if node.learned if isinstance(node, Leaf) else _of_weights(node, found):
+            found.add(node)
+    return found
+
+
+def _of_weights(node: Node, weights: Collection[Node]) -> bool:
+    """Whether an operation only makes another weight of weights; a constant beside them may scale or mask it."""
+    inputs = [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
+    others = [each for each in inputs if each not in weights]
+    if len(others) == len(inputs) or node.op in COPYING or (node.op == "getitem" and may_repeat((node.params or {})["index"])):
+        return False
+    shapes = [each.shape for each in inputs if each in weights]
+    elementwise = any(pullback.elementwise for _, pullback, _ in node.routes or ())
+    constants = all(isinstance(each, Leaf) for each in others)
+    return not others or (elementwise and constants and np.broadcast_shapes(*shapes) == node.shape)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,17 @@ class Cast:
     def __init__(self, picture: Mapping[str, Any], whole: Tape) -> None:
         self.whole = whole
         self.ids: dict[str, Any] = {"nodes": [node["id"] for node in picture["nodes"]], "edges": []}
-        self.nodes: dict[int, list[int]] = defaultdict(list)  # of an entry
+        self.nodes: dict[int, dict[int, None]] = defaultdict(dict)  # of an entry; in order, and found at once
         for n, node in enumerate(picture["nodes"]):
             for i in node["entries"]:
-                self.nodes[i].append(n)
+                self.nodes[i][n] = None
         number = {name: n for n, name in enumerate(self.ids["nodes"])}
-        self.arrows: dict[tuple[bool, int, int], list[tuple[int, int, str]]] = defaultdict(list)  # number, delay, label
+        # By kind and the box at work there, which is where a gradient begins and a value arrives; then by the other box.
+        self.arrows: dict[tuple[bool, int], dict[int, list[tuple[int, int, str]]]] = defaultdict(dict)
         for n, edge in enumerate(picture["edges"]):
-            parallel = self.arrows[edge["kind"] == "backward", number[edge["from"]], number[edge["to"]]]
+            backward, ends = edge["kind"] == "backward", (number[edge["from"]], number[edge["to"]])
+            far, near = ends[::-1] if backward else ends
+            parallel = self.arrows[backward, near].setdefault(far, [])  # number, delay, label of each
             parallel.append((n, edge.get("delay", 0), edge.get("label", "")))
             name = f"{edge['from']}-{edge['to']}" + (f"~{len(parallel)}" if len(parallel) > 1 else "")
             self.ids["edges"].append([edge["kind"], name])
@@ -95,10 +98,12 @@ class Cast:
 
     def _lit(self, backward: bool, here: int, inputs: Sequence[int]) -> list[list[int]]:
         found: set[int] = set()
-        for i in (*inputs, here):  # `here` itself: a weight has two boxes, and its gradient goes from where it meets to the other
-            for a, b in product(self.nodes[i], self.nodes[here]):
-                found.update(self._between(self.arrows.get((backward, b, a) if backward else (backward, a, b), []), i, here))
-        return [self.nodes[here], sorted(found)]
+        for near in self.nodes[here]:
+            for far, parallel in self.arrows.get((backward, near), {}).items():
+                for i in (*inputs, here):  # `here` itself: a weight has two boxes, and its gradient goes from the sum on
+                    if far in self.nodes[i]:
+                        found.update(self._between(parallel, i, here))
+        return [[*self.nodes[here]], sorted(found)]
 
     def _between(self, parallel: Sequence[tuple[int, int, str]], source: int, user: int) -> list[int]:
         """Of arrows that join the same boxes, those that lead from a value to its use."""
@@ -196,7 +201,7 @@ def local(event: Event, way: Edge) -> Data:
         rows = [np.ravel(term_of(event._node, unit.reshape(g.shape), way)) for unit in np.eye(g.size, dtype=g.dtype)]
         return {"kind": "jacobian", "arrays": [summary(np.array(rows))]}
     inputs = event.entry.inputs
-    labels = {n: _label(event, i) for n, i in enumerate(inputs)} | {Pullback.OUTPUT: event.entry.label}
+    labels = {n: _label(event, i) for n, i in enumerate(inputs) if i is not None} | {Pullback.OUTPUT: event.entry.label}
     kept = [(labels[n], v) for n, v in zip(pullback.sources, values) if n in labels and isinstance(v, np.ndarray)]
     return {"kind": "saved", "labels": [label for label, _ in kept], "arrays": [summary(value) for _, value in kept]}
 

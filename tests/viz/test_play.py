@@ -23,8 +23,9 @@ from tinygrad_seq import viz
 from tinygrad_seq.listing import cells
 from tinygrad_seq.models import GRU, LSTM, RNN
 from tinygrad_seq.primitive import registry
-from tinygrad_seq.recording import _arrays, _buffer
+from tinygrad_seq.recording import _buffer
 from tinygrad_seq.tape import Leaf
+from tinygrad_seq.viz import film as film_module
 from tinygrad_seq.viz import page
 from tinygrad_seq.viz.film import bytes_held, film
 
@@ -180,6 +181,21 @@ def test_every_step_lights_what_it_is_in_the_picture(name, level):
     assert lit[False] == {n for n, edge in enumerate(edges) if edge["kind"] != "backward"}
 
 
+def test_finding_what_is_lit_takes_time_in_proportion_to_the_tape(monkeypatch):
+    """Though an operation over all of time stands in the boxes of all steps: twice the steps, twice the arrows that are looked at."""
+
+    def looked_at(T):
+        tape, _ = modelled.recorded("LSTM", T=T)
+        picture = viz.draw(tape, level="cell", steps="all", budget=10_000).data
+        calls = []
+        with monkeypatch.context() as patch:
+            patch.setattr(film_module.Cast, "_between", lambda self, *given: calls.append(given) or [])
+            film(tape, [picture])
+        return len(calls)
+
+    assert looked_at(40) < 2.2 * looked_at(20)
+
+
 def test_the_wave_goes_back_in_the_order_of_the_sweep():
     """h<t> = h<t-1> w: the arrows between the steps light one after the other, the last first."""
     w, h = tg.Parameter([[0.5]], name="w"), tg.tensor([[1.0]], requires_grad=True, name="h<init>")
@@ -276,7 +292,7 @@ def test_what_is_held_is_what_the_nodes_save_that_the_sweep_has_still_to_pass(na
     own |= {id(_buffer(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views
 
     def saved(nodes):
-        found = {id(b): b.nbytes for node in nodes for b in map(_buffer, _arrays(node.saved))}
+        found = {id(b): b.nbytes for node in nodes for b in map(_buffer, node.saved_arrays)}
         return sum(size for key, size in found.items() if key not in own)
 
     left = calls

@@ -118,6 +118,14 @@ def test_what_is_not_offered_is_refused_by_name(parameter: str) -> None:
         np.sum(x, **{parameter: np.zeros(())})
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool])
+def test_the_norm_of_whole_numbers_is_numpys(dtype: Any) -> None:
+    x = np.array([[1, 2, 0], [3, 1, 1]]).astype(dtype)
+    found, wanted = np.linalg.norm(tg.tensor(x), axis=1), np.linalg.norm(x, axis=1)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found.data, wanted, rtol=1e-15)
+
+
 def test_parameters_that_wish_nothing_are_taken() -> None:
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     for y in (np.sum(x, dtype=None, out=None), np.clip(x, 0, 1, out=None), np.concatenate([x, x], out=None, dtype=None)):

@@ -224,6 +224,7 @@ def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) ->
         keepdims: keep the reduced axes, with length 1.
     """
     x = np.asarray(x)
+    x = x if x.dtype.kind == "f" else x.astype(float)
     if ord is not None and ord != (2 if len(axes_of(x.shape, axis)) == 1 else "fro"):
         raise TypeError(f"ord={ord!r} is not offered: use None, or 2 along one axis, or 'fro' along two")
     largest = np.max(np.absolute(x), axis=axis, keepdims=True, initial=0)

@@ -200,10 +200,20 @@ def local(event: Event, way: Edge) -> Data:
     if isinstance(g, np.ndarray) and 0 < g.size <= SMALL and 0 < np.prod(parent.shape) <= SMALL:
         rows = [np.ravel(term_of(event._node, unit.reshape(g.shape), way)) for unit in np.eye(g.size, dtype=g.dtype)]
         return {"kind": "jacobian", "arrays": [summary(np.array(rows))]}
-    inputs = event.entry.inputs
-    labels = {n: _label(event, i) for n, i in enumerate(inputs) if i is not None} | {Pullback.OUTPUT: event.entry.label}
-    kept = [(labels[n], v) for n, v in zip(pullback.sources, values) if n in labels and isinstance(v, np.ndarray)]
+    kept = [
+        (event.entry.label if source == Pullback.OUTPUT else _label(event, place), value)
+        for source, value in zip(pullback.sources, values)
+        if isinstance(value, np.ndarray) and source is not None and (place := _place(event, source)) is not None
+    ]
     return {"kind": "saved", "labels": [label for label, _ in kept], "arrays": [summary(value) for _, value in kept]}
+
+
+def _place(event: Event, source: int) -> int | None:
+    """The entry that a pullback names by its place among the inputs, or as the output; None if there is none such."""
+    if source == Pullback.OUTPUT:
+        return event.index
+    inputs = event.entry.inputs
+    return inputs[source] if 0 <= source < len(inputs) else None
 
 
 def summary(array: Any) -> Data | None:

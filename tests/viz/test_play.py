@@ -182,7 +182,7 @@ def test_every_step_lights_what_it_is_in_the_picture(name, level):
 
 
 def test_finding_what_is_lit_takes_time_in_proportion_to_the_tape(monkeypatch):
-    """Though an operation over all of time stands in the boxes of all steps: twice the steps, twice the arrows that are looked at."""
+    """An operation over all of time stands in the boxes of all steps; yet twice the steps are twice the arrows to look at."""
 
     def looked_at(T):
         tape, _ = modelled.recorded("LSTM", T=T)

@@ -13,7 +13,7 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq import optim, random
 from tinygrad_seq.models import GRU, Dropout, Linear
-from tinygrad_seq.runs import undisturbed
+from tinygrad_seq.runs import Run, undisturbed
 
 EPOCHS = 3
 
@@ -308,6 +308,14 @@ def test_a_run_that_is_stopped_in_any_step_is_the_uninterrupted_one_bit_for_bit(
         again = Problem(tmp_path, **VARIANTS[variant])
         random.manual_seed(number)  # a new process has drawn something else
         assert (again.fit(resume=True), again.everything()) == expected
+
+
+@pytest.mark.usefixtures("no_waiting_for_the_disk")
+def test_the_file_is_written_every_so_many_steps_and_after_each_epoch(tmp_path, monkeypatch):
+    written, save = [], Run.save
+    monkeypatch.setattr(Run, "save", lambda run: (written.append(run.steps), save(run)))
+    Problem(tmp_path, every=2).fit()  # three steps in an epoch
+    assert written == [2, 3, 4, 6, 6, 8, 9]
 
 
 def test_a_run_that_is_interrupted_at_every_single_step_again_and_again(tmp_path):

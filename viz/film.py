@@ -201,7 +201,7 @@ def local(event: Event, way: Edge) -> Data:
         rows = [np.ravel(term_of(event._node, unit.reshape(g.shape), way)) for unit in np.eye(g.size, dtype=g.dtype)]
         return {"kind": "jacobian", "arrays": [summary(np.array(rows))]}
     kept = [
-        (event.entry.label if source == Pullback.OUTPUT else _label(event, place), value)
+        (_label(event, place), value)
         for source, value in zip(pullback.sources, values)
         if isinstance(value, np.ndarray) and source is not None and (place := _place(event, source)) is not None
     ]

@@ -321,7 +321,9 @@ def _cut(sequence: Any, start: int, stop: int, axis: int) -> Any:
 
 def _within(lengths: Any, start: int, stop: int) -> np.ndarray[Any, Any]:
     """Lengths of rows, counted within a part of the sequence."""
-    within: np.ndarray[Any, Any] = np.clip(np.asarray(lengths), start, stop) - start
+    lengths = np.asarray(lengths)
+    whole = lengths.astype(np.int64) if lengths.dtype.kind in "iu" else lengths  # steps may be more than a small dtype counts
+    within: np.ndarray[Any, Any] = np.clip(whole, start, stop) - start
     return within
 
 

@@ -57,6 +57,9 @@ def test_segments_know_how_many_of_their_steps_are_real():
     assert tg.bptt.segments(some_steps, 4, chained)(np.zeros((10, 3)), lengths=[0, 5, 10])[0] == [
         (4, 0, 4, 4), (4, 0, 1, 4), (2, 0, 0, 2),
     ]  # fmt: skip
+    assert tg.bptt.segments(some_steps, 200, chained)(np.zeros((600, 1)), lengths=np.array([250], np.uint8))[0] == [
+        (200, 200), (200, 50), (200, 0),
+    ]  # fmt: skip
     with pytest.raises(tg.ShapeError, match=r"lengths are from 0 to 10, the number of steps, got \[11\]"):
         tg.bptt.segments(some_steps, 4)(np.zeros((10, 3)), lengths=[11])
 

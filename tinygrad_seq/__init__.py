@@ -7,7 +7,7 @@ A computation is a tape, and everything else is a reading of it. Read the engine
 3. `tensor.py`: an array and the node that made it.
 4. `sweep.py`, `reach.py`: reverse mode, the tape read from its end.
 5. `ops/elementwise.py`, then the other families: the primitives themselves.
-6. `recording.py`, `listing.py`, `events.py`: the tape and the backward pass in print.
+6. `recording.py`, `over_time.py`, `listing.py`, `events.py`: the tape and the backward pass in print.
 7. `derivatives.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
 8. `states.py`, `vanishing.py`, `truncated.py`: why a gradient vanishes, and back-propagation through long sequences.
 9. `checking.py`, `invariants.py`: how all of it is checked.

@@ -33,8 +33,8 @@ import numpy as np
 
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
-from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted, noted_bundle, noted_output
-from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, wrapped
+from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted_bundle, noted_outputs
+from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, result_of, wrapped
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
 Plan = tuple[Taker, tuple[Route, ...]]
@@ -71,7 +71,8 @@ def primitive(
             docstring says what a pullback may name.
         name: what print and errors call it; the forward's own name by default.
         label: what pictures show; the name by default.
-        numpy: the NumPy function that means this operation; the forward itself, if it is NumPy's.
+        numpy: the NumPy function that means this operation; by default the forward itself, if it is NumPy's and has no
+            operation of ours yet. (So a trial of another rule for np.tanh is your function's only, unless you name np.tanh.)
         elementwise: each element of the output depends on the elements at the same place only. Then a cotangent of
             exactly zero stays zero where the derivative is not finite.
         moves: the pullback only moves numbers about, reading nothing but g and parameters (a transpose).
@@ -93,18 +94,29 @@ def primitive(
     made = kind(
         forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, samples
     )
-    module = getattr(forward, "__module__", None) or "numpy"  # ufuncs have no module
-    if numpy is None and (isinstance(forward, np.ufunc) or module.partition(".")[0] == "numpy"):
+    ours = sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq.")
+    if numpy is None and _is_numpys(forward) and (ours or _is_free(forward)):
         numpy = forward
     if numpy is not None:
         implements[numpy] = made
         made.__doc__ = made.__doc__ or numpy.__doc__
-    if sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq."):
+    if ours:
         registry[made.name] = made
     else:
         for pullback in filter(None, made._pullbacks):
             pullback.insist_on_arrays()
     return made
+
+
+def _is_numpys(function: Callable[..., Any]) -> bool:
+    module = getattr(function, "__module__", None) or "numpy"  # ufuncs have no module
+    return isinstance(function, np.ufunc) or module.partition(".")[0] == "numpy"
+
+
+def _is_free(function: Callable[..., Any]) -> bool:
+    """Whether a NumPy function means nothing on tensors yet, or what a user has declared."""
+    known = implements.get(function)
+    return known is None or (isinstance(known, Primitive) and registry.get(known.name) is not known)
 
 
 def _refuse_disorder(forward: Callable[..., Any], vjp: Mapping[str, Rule | None]) -> None:
@@ -243,9 +255,7 @@ class Primitive:
         saved = keep(self._values(arrays, params, y))
         if self.several:
             return _outputs(noted_bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
-        y = np.asarray(y)  # NumPy gives scalars for 0-d results
-        live = live and y.dtype.kind == "f"
-        return wrapped(y, noted(self.name, inputs, params or None, routes, saved, y.shape, y.dtype, context.scope, live))
+        return result_of(self.name, inputs, params or None, routes, saved, y, context.scope, live)
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
 
@@ -333,12 +343,7 @@ class Unary(Primitive):
         saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
             return _outputs(noted_bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
-        if type(y) is not np.ndarray:
-            y = np.asarray(y)
-        dtype = y.dtype
-        return wrapped(
-            y, noted(self.name, (node,), params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
-        )
+        return result_of(self.name, (node,), params or None, routes, saved, y, context.scope, True)
 
 
 _MISSING = object()
@@ -372,12 +377,7 @@ class Binary(Primitive):
         keep, routes = self._plans.get(live) or self._plan(live)
         saved = keep(self._values((first, second), params, y) if self.rich else (first, second, y))
         inputs = (node_of(a) if left is None else left, node_of(b) if right is None else right)
-        if type(y) is not np.ndarray:
-            y = np.asarray(y)
-        dtype = y.dtype
-        return wrapped(
-            y, noted(self.name, inputs, params or None, routes, saved, y.shape, dtype, context.scope, dtype.kind == "f")
-        )
+        return result_of(self.name, inputs, params or None, routes, saved, y, context.scope, True)
 
 
 def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
@@ -404,4 +404,4 @@ def _shape(array: Any) -> tuple[int, ...]:
 def _outputs(shared: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
     """The outputs of a call as tensors whose cotangents will meet in the bundle."""
     arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
-    return tuple([wrapped(array, noted_output(shared, array.shape, array.dtype)) for array in arrays])
+    return tuple(map(wrapped, arrays, noted_outputs(shared, arrays)))

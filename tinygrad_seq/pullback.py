@@ -90,8 +90,8 @@ class Pullback:
 
 
 def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a function's arguments: what a pullback asks for."""
-    return tuple(inspect.signature(function).parameters)
+    """The names of a function's arguments: what a pullback asks for. Those with a default are its own affair."""
+    return tuple([p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty])
 
 
 def _numbered(rule: Rule, place: int, i: int) -> Rule:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
@@ -225,27 +225,27 @@ def noted_bundle(
 ) -> Bundle:
     """Write what the outputs of one call will share."""
     node: Bundle = noted(op, inputs, params, routes, saved, (), None, scope, requires_grad, Bundle)
-    node.shapes = []
-    node.dtypes = []
     return node
 
 
-def noted_output(of: Bundle, shape: tuple[int, ...], dtype: Any, position: int | None = None) -> Output:
-    """Write one output of a call: the next one, or again the one at this position."""
-    node: Output = _new(Output)
-    node.serial = next_serial()
-    node.routes = node.saved = ()
-    node.shape = shape
-    node.dtype = dtype
-    node.requires_grad = of.requires_grad and dtype.kind == "f"
-    node.name = node.watch = None
-    node.bundle = of
-    if position is None:
-        position = len(of.shapes)
-        of.shapes.append(shape)
-        of.dtypes.append(dtype)
-    node.position = position
-    return node
+def noted_outputs(of: Bundle, arrays: Sequence[Any]) -> list[Output]:
+    """Write all outputs of a call; a second time, for a sweep that is taped, nodes that lead to the same bundle."""
+    nodes: list[Output] = []
+    live = of.requires_grad
+    of.shapes = [array.shape for array in arrays]
+    of.dtypes = [array.dtype for array in arrays]
+    for shape, dtype in zip(of.shapes, of.dtypes):
+        node: Output = _new(Output)
+        node.serial = next_serial()
+        node.routes = node.saved = ()
+        node.shape = shape
+        node.dtype = dtype
+        node.requires_grad = live and dtype.kind == "f"
+        node.name = node.watch = None
+        node.bundle = of
+        node.position = len(nodes)
+        nodes.append(node)
+    return nodes
 
 
 class Watch:
@@ -302,7 +302,7 @@ class Scope:
         self.steps_from: int = inherited if steps_from is None else steps_from
         self.t: int | None = None if parent is None else parent.t
         if t is not None:
-            self.t = t + self.steps_from
+            self.t = int(t) + self.steps_from
         inherits = parent is not None and t is None and time_axis is None
         self.time_axis: int | None = parent.time_axis if inherits and parent is not None else time_axis
         self.own_tags = tags
@@ -371,7 +371,7 @@ class scope:
         Scope('cell', t=3)
     """
 
-    __slots__ = ("_name", "_t", "_time_axis", "_steps_from", "_tags", "_token")
+    __slots__ = ("_name", "_t", "_time_axis", "_steps_from", "_tags", "_tokens")
 
     def __init__(
         self, name: str, t: int | None = None, time_axis: int | None = None, steps_from: int | None = None, **tags: Any
@@ -383,15 +383,16 @@ class scope:
         self._time_axis = time_axis
         self._steps_from = steps_from
         self._tags = tags
+        self._tokens: list[Token[Context]] = []  # one for each block that is open
 
     def __enter__(self) -> Scope:
         outer = _context.get()
         inner = Scope(outer.scope, self._name, self._t, self._time_axis, self._steps_from, self._tags)
-        self._token = _context.set(Context(outer.grad, inner, outer.tape, outer.anomaly, outer.mask_zeros))
+        self._tokens.append(_context.set(Context(outer.grad, inner, outer.tape, outer.anomaly, outer.mask_zeros)))
         return inner
 
     def __exit__(self, *exc: object) -> None:
-        _context.reset(self._token)
+        _context.reset(self._tokens.pop())
 
 
 # ---- what a user can switch -----------------------------------------------------------------------------------------
@@ -422,27 +423,43 @@ _context: ContextVar[Context] = ContextVar("tinygrad_seq", default=_DEFAULT)
 current: Callable[[], Context] = _context.get
 
 
-@contextmanager
-def setting(**changes: Any) -> Iterator[None]:
-    """Run the block under a changed context. The one place where settings change, `scope` apart."""
-    token = _context.set(_context.get().but(**changes))
-    try:
-        yield
-    finally:
-        _context.reset(token)
+class setting:
+    """Run the block, or the function that it decorates, under a changed context. Settings change here and in `scope` only."""
+
+    __slots__ = ("_changes", "_tokens")
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+        self._tokens: list[Token[Context]] = []  # one for each block that is open
+
+    def __enter__(self) -> None:
+        self._tokens.append(_context.set(_context.get().but(**self._changes)))
+
+    def __exit__(self, *exc: object) -> None:
+        _context.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, run in a block of its own at each call."""
+
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with setting(**self._changes):
+                return function(*args, **kwargs)
+
+        return inside
 
 
-def no_grad() -> Any:
+def no_grad() -> setting:
     """Operations inside leave no trace for a backward pass. A context manager and a decorator."""
     return setting(grad=False)
 
 
-def enable_grad() -> Any:
+def enable_grad() -> setting:
     """Operations inside are taped again, inside `no_grad`."""
     return setting(grad=True)
 
 
-def detect_anomaly(mask_zeros: bool = True) -> Any:
+def detect_anomaly(mask_zeros: bool = True) -> setting:
     """Raise on the first value that is not finite, forward or backward, with operation, scope, step and the user's line.
 
     Args:
@@ -451,7 +468,7 @@ def detect_anomaly(mask_zeros: bool = True) -> Any:
     return setting(anomaly=True, mask_zeros=mask_zeros)
 
 
-def mask_zeros(enabled: bool) -> Any:
+def mask_zeros(enabled: bool) -> setting:
     """Whether a cotangent of exactly zero stays zero where an elementwise derivative is not finite. It does, by default.
 
     That is what makes `np.where(x > 0, np.log(x), 0)` safe. Switched off, 0 times infinity is NaN, as in NumPy.

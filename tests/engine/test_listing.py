@@ -239,6 +239,25 @@ def test_a_weight_in_a_scope_over_all_of_time_is_no_steps():
     assert not any(transposed.index in tape.at(t).indices for t in range(4))
 
 
+def test_a_scope_may_be_entered_again_and_a_setting_too():
+    cell, quiet, x = tg.scope("cell", t=np.int64(1)), tg.no_grad(), tg.tensor([1.0], requires_grad=True)
+    with cell, cell:
+        assert (x * 2).scope.path == "cell/cell"
+    with cell:
+        y = x * 2
+    assert (x * 2).scope.path == "" and y.scope.path == "cell" and type(y.scope.t) is int
+    for _ in range(2):
+        with quiet, quiet:
+            assert not (x * 2).requires_grad
+        assert (x * 2).requires_grad
+
+    @quiet
+    def doubled(x, again=True):
+        return doubled(x, again=False) if again else x * 2
+
+    assert not doubled(x).requires_grad and (x * 2).requires_grad
+
+
 def test_time_axes_are_counted_from_the_front():
     with pytest.raises(ValueError, match="from the front"):
         tg.scope("input", time_axis=-1)

@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq import sweep
+from tinygrad_seq.tensor import implements
 
 
 def leaf(*shape, seed=0):
@@ -482,6 +483,27 @@ def test_a_pullback_that_returns_no_array_is_named(returned):
     with pytest.raises(tg.PullbackError, match=r"the pullback of many for \*xs returned"):
         many(np.ones(2), x).sum().backward()
     assert x.grad is None
+
+
+def test_a_trial_of_another_rule_for_a_numpy_function_of_ours_stays_with_its_user():
+    wrong = tg.primitive(np.tanh, vjp=dict(x=lambda g, y: g * 1.001 * (1 - y * y)), name="wrong", elementwise=True)
+    x = leaf(2)
+    np.tanh(x).sum().backward()
+    assert np.allclose(x.grad.data, 1 - np.tanh(x.data) ** 2, rtol=1e-12)
+    with pytest.raises(tg.GradientCheckError):
+        tg.check_grads(wrong, np.array([0.5]))
+
+
+def test_a_numpy_function_without_an_operation_means_what_its_user_declares_last():
+    assert np.fmod not in implements
+    try:
+        for factor in (7.0, 1.0):
+            tg.primitive(np.fmod, vjp=dict(a=lambda g, factor=factor: g * factor, b=None), name="fmod")
+            x = leaf(2)
+            np.fmod(x, 2.0).sum().backward()
+            assert (x.grad.data == factor).all()
+    finally:
+        implements.pop(np.fmod, None)
 
 
 def test_a_declaration_that_would_mix_up_its_inputs_is_refused():

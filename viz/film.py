@@ -56,6 +56,8 @@ def film(tape: Tape, pictures: Sequence[Mapping[str, Any]]) -> Data:
         {"row": row_of[event.index], "lit": [cast.backward(event) for cast in casts], "held": held[n]} | told(event)
         for n, event in enumerate(events, len(tape))
     ]
+    for n in range(len(casts)):
+        settle([step["lit"][n] for step in (*forward, *backward)])
     return {
         "titles": TITLES, "rows": [cells(entry) for entry in tape], "pictures": [cast.ids for cast in casts],
         "forward": forward, "backward": backward, "bars": known_after(tape, pictures[0]) if pictures else [],
@@ -68,16 +70,25 @@ class Cast:
 
     An arrow plays when something goes from an entry of the box where it begins to an entry of the box where it ends. In a
     rolled picture several may join the same boxes; then the delay and the name of what they carry tell them apart.
+
+    An entry over all of time stands in the boxes of all its steps. What goes from or to the part of it at step t belongs to
+    step t, or else to no step: `settle` decides where both are possible.
     """
 
     def __init__(self, picture: Mapping[str, Any], whole: Tape) -> None:
         self.whole = whole
         self.ids: dict[str, Any] = {"nodes": [node["id"] for node in picture["nodes"]], "edges": []}
+        self.times = [node["t"] for node in picture["nodes"]]
         self.nodes: dict[int, dict[int, None]] = defaultdict(dict)  # of an entry; in order, and found at once
         for n, node in enumerate(picture["nodes"]):
             for i in node["entries"]:
                 self.nodes[i][n] = None
         number = {name: n for n, name in enumerate(self.ids["nodes"])}
+        self.reach: dict[int, set[int]] = defaultdict(set, {i: {*boxes} for i, boxes in self.nodes.items()})
+        for n, node in enumerate(picture["nodes"]):  # a sum is drawn for all that is in the box it belongs to
+            whose = number.get(node["id"].removesuffix(".sum")) if node["kind"] == "sum" else None
+            for i in picture["nodes"][whose]["entries"] if whose is not None else ():
+                self.reach[i].add(n)
         # By kind and the box at work there, which is where a gradient begins and a value arrives; then by the other box.
         self.arrows: dict[tuple[bool, int], dict[int, list[tuple[int, int, str]]]] = defaultdict(dict)
         for n, edge in enumerate(picture["edges"]):
@@ -97,13 +108,22 @@ class Cast:
         return self._lit(True, event.index, event.inputs)
 
     def _lit(self, backward: bool, here: int, inputs: Sequence[int]) -> list[list[int]]:
+        """Boxes, arrows, and arrows that are in question."""
         found: set[int] = set()
+        possible: set[int] = set()
         for near in self.nodes[here]:
             for far, parallel in self.arrows.get((backward, near), {}).items():
                 for i in (*inputs, here):  # `here` itself: a weight has two boxes, and its gradient goes from the sum on
-                    if far in self.nodes[i]:
-                        found.update(self._between(parallel, i, here))
-        return [[*self.nodes[here]], sorted(found)]
+                    if far in self.reach[i]:
+                        arrows = found if self._meet((here, near), (i, far)) else possible
+                        arrows.update(self._between(parallel, i, here))
+        return [[*self.nodes[here]], sorted(found), sorted(possible - found)]
+
+    def _meet(self, *ends: tuple[int, int]) -> bool:
+        """Whether an entry in a box and another in another are of the same step, as far as one is of all steps."""
+        own = [self.whole[i].t for i, _ in ends]
+        times = {t if t is not None else self.times[box] for t, (_, box) in zip(own, ends)}
+        return None not in own or None in times or len(times) == 1
 
     def _between(self, parallel: Sequence[tuple[int, int, str]], source: int, user: int) -> list[int]:
         """Of arrows that join the same boxes, those that lead from a value to its use."""
@@ -112,6 +132,18 @@ class Cast:
         fitting = [arrow for arrow in parallel if arrow[1] == later] or [arrow for arrow in parallel if not arrow[1]]
         named = [arrow for arrow in fitting if arrow[2] == re.sub(r"<\w+>", "", value.name or "")]
         return [n for n, _, _ in named or fitting]
+
+
+def settle(lit: Sequence[list[list[int]]]) -> None:
+    """Of each step's (boxes, arrows, arrows in question) make (boxes, arrows): in question is what no step lights for certain.
+
+    An arrow between two steps may stand for what one hands to the other, and is not lit then by an operation over all of
+    time that happens to touch both; or it may be what a step reads of all others (attention), and that is all there is.
+    """
+    certain = {n for _, arrows, _ in lit for n in arrows}
+    for step in lit:
+        boxes, arrows, possible = step
+        step[:] = [boxes, sorted({*arrows, *(n for n in possible if n not in certain)})]
 
 
 def inside(picture: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[int, list[int]]:

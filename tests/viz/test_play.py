@@ -181,6 +181,31 @@ def test_every_step_lights_what_it_is_in_the_picture(name, level):
     assert lit[False] == {n for n, edge in enumerate(edges) if edge["kind"] != "backward"}
 
 
+LAYERED = dict.fromkeys(modelled.LAYERS, modelled.recorded) | dict.fromkeys(modelled.TOPOLOGIES, modelled.topology)
+
+
+@pytest.mark.parametrize("level", ["cell", "gate", "op"])
+@pytest.mark.parametrize("name", LAYERED)
+def test_an_arrow_from_step_to_step_plays_when_that_step_does(name, level):
+    """Though the product with all inputs, and the stack of all outputs, are single entries that touch every step."""
+    tape, _ = LAYERED[name](name)
+    picture = viz.draw(tape, level=level).data
+    time_of = {node["id"]: node["t"] for node in picture["nodes"]}
+    found = film(tape, [picture])
+    lit = {"to": set(), "from": set()}  # at which end of an arrow the box at work stands, going forward and backward
+    for end, steps in (("to", found["forward"]), ("from", found["backward"])):
+        for step in steps:
+            ((_, arrows),) = step["lit"]
+            lit[end] |= set(arrows)
+            for edge in (picture["edges"][n] for n in arrows):
+                times = {time_of[edge["from"]], time_of[edge["to"]]}
+                handed_on = len(times) == 2 and None not in times and "decoder" not in edge["from"] + edge["to"]
+                assert not handed_on or tape[step["row"]].t == time_of[edge[end]]
+    flowing = {n for n, edge in enumerate(picture["edges"]) if edge["kind"] == "backward" and edge["grad"]["status"] != "none"}
+    assert lit["from"] >= flowing
+    assert lit["to"] == {n for n, edge in enumerate(picture["edges"]) if edge["kind"] != "backward"}
+
+
 def test_finding_what_is_lit_takes_time_in_proportion_to_the_tape(monkeypatch):
     """An operation over all of time stands in the boxes of all steps; yet twice the steps are twice the arrows to look at."""
 

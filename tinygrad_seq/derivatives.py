@@ -23,7 +23,7 @@ from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.sweep import run, seed
-from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_output, setting
+from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_outputs, setting
 from tinygrad_seq.tensor import Tensor, as_array, default_dtype, node_of, using_dtype
 
 Function = Callable[..., Any]
@@ -279,9 +279,11 @@ class Replay:
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
         bundle = noted_bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
+        tensors = [y for y in results if isinstance(y, Tensor)]
+        nodes = iter(noted_outputs(bundle, [y.data for y in tensors]))
         for y in results:
             if isinstance(y, Tensor):
-                node = noted_output(bundle, y.shape, y.dtype)
+                node = next(nodes)
                 node.requires_grad = node.requires_grad and y.requires_grad
                 yield Tensor(y.data, node)
             else:

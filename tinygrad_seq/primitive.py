@@ -34,7 +34,7 @@ import numpy as np
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_operand, implements, node_of, result_of, wrapped
+from tinygrad_seq.tensor import Tensor, as_operand, default_dtype, implements, node_of, result_of, wrapped
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
 Plan = tuple[Taker, tuple[Route, ...]]
@@ -210,6 +210,8 @@ class Primitive:
         self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, live: int
     ) -> Any:
         """The result as a tensor: on the tape, if an input that needs a gradient is; else bare."""
+        if arrays and type(arrays[0]) in WEAK and all(type(array) in WEAK for array in arrays):
+            y = _in_default_dtype(y)
         if context.observed:
             return self._observed(context, operands, arrays, params, y, live)
         if live and context.grad and self.differentiable:
@@ -346,6 +348,7 @@ class Unary(Primitive):
         return result_of(self.name, (node,), params or None, routes, saved, y, context.scope, True)
 
 
+WEAK = (float, int, bool)  # Python's numbers, whose dtype gives way to any other (NEP 50)
 _MISSING = object()
 
 
@@ -388,6 +391,14 @@ def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any],
     by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][skip:]
     by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return {p.name: p.default for p in (*by_position, *by_name)}, len(by_name)
+
+
+def _in_default_dtype(y: Any) -> Any:
+    """The result of a call of Python's numbers alone, which have no dtype to give it."""
+    if isinstance(y, tuple):
+        return tuple([_in_default_dtype(part) for part in y])
+    y = np.asarray(y)
+    return y.astype(default_dtype()) if y.dtype.kind == "f" else y
 
 
 def _taker(places: Sequence[int]) -> Taker:

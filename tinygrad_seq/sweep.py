@@ -24,7 +24,7 @@ from tinygrad_seq.errors import AnomalyError, AutodiffError, PullbackError
 from tinygrad_seq.explain import first_nonfinite
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import leading_to, on_the_way, refuse_overwritten
-from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, noted_output, setting
+from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, noted_outputs, setting
 from tinygrad_seq.tensor import Tensor, as_array
 
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
@@ -377,7 +377,7 @@ def _with_outputs(value: Any, node: Node) -> Any:
     """A saved output as a tensor with its own node; the several outputs of a bundle with nodes that lead to it."""
     if not isinstance(node, Bundle):
         return Tensor(value, node)
-    return tuple(Tensor(part, noted_output(node, np.shape(part), part.dtype, i)) for i, part in enumerate(value))
+    return tuple(map(Tensor, value, noted_outputs(node, [as_array(part) for part in value])))
 
 
 # ---- when the sweep is done --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError
-from tinygrad_seq.tape import Leaf, Node, Watch, current, next_serial, noted_leaf
+from tinygrad_seq.tape import Leaf, Node, Scope, Watch, current, next_serial, noted_leaf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -409,6 +409,34 @@ def wrapped(array: Array, node: Node | None) -> Tensor:
     """A tensor of an array and a node, without the class's questions: two thirds of what calling `Tensor` costs."""
     made = _new(Tensor)
     made.data = array
+    made.node = node
+    return made
+
+
+def result_of(
+    op: str, inputs: Any, params: Any, routes: Any, saved: Any, y: Any, scope: Scope, requires_grad: bool
+) -> Tensor:
+    """What an operation gave, as a tensor on the tape.
+
+    Writes the node as `tape.noted` does, and the tensor as `wrapped`, in one call: nearly all nodes are written here.
+    """
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)  # NumPy gives scalars for 0-d results
+    dtype = y.dtype
+    node = _new(Node)
+    node.serial = next_serial()
+    node.op = op
+    node.inputs = inputs
+    node.params = params
+    node.routes = routes
+    node.saved = saved
+    node.shape = y.shape
+    node.dtype = dtype
+    node.scope = scope
+    node.requires_grad = requires_grad and dtype.kind == "f"
+    node.name = node.watch = None
+    made = _new(Tensor)
+    made.data = y
     made.node = node
     return made
 

@@ -78,7 +78,7 @@ class Cast:
     def __init__(self, picture: Mapping[str, Any], whole: Tape) -> None:
         self.whole = whole
         self.ids: dict[str, Any] = {"nodes": [node["id"] for node in picture["nodes"]], "edges": []}
-        self.times = [node["t"] for node in picture["nodes"]]
+        self.spans = [_span(node) for node in picture["nodes"]]
         self.nodes: dict[int, dict[int, None]] = defaultdict(dict)  # of an entry; in order, and found at once
         for n, node in enumerate(picture["nodes"]):
             for i in node["entries"]:
@@ -122,8 +122,9 @@ class Cast:
     def _meet(self, *ends: tuple[int, int]) -> bool:
         """Whether an entry in a box and another in another are of the same step, as far as one is of all steps."""
         own = [self.whole[i].t for i, _ in ends]
-        times = {t if t is not None else self.times[box] for t, (_, box) in zip(own, ends)}
-        return None not in own or None in times or len(times) == 1
+        spans = [(t, t) if t is not None else self.spans[box] for t, (_, box) in zip(own, ends)]
+        known = [span for span in spans if span is not None]
+        return None not in own or len(known) < len(ends) or max(a for a, _ in known) <= min(b for _, b in known)
 
     def _between(self, parallel: Sequence[tuple[int, int, str]], source: int, user: int) -> list[int]:
         """Of arrows that join the same boxes, those that lead from a value to its use."""
@@ -132,6 +133,14 @@ class Cast:
         fitting = [arrow for arrow in parallel if arrow[1] == later] or [arrow for arrow in parallel if not arrow[1]]
         named = [arrow for arrow in fitting if arrow[2] == re.sub(r"<\w+>", "", value.name or "")]
         return [n for n, _, _ in named or fitting]
+
+
+def _span(node: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The first and the last step of a box in time."""
+    if node["kind"] == "elided":
+        first, last = node["steps"]
+        return first, last
+    return None if node["t"] is None else (node["t"], node["t"])
 
 
 def settle(lit: Sequence[list[list[int]]]) -> None:

@@ -206,6 +206,17 @@ def test_an_arrow_from_step_to_step_plays_when_that_step_does(name, level):
     assert lit["to"] == {n for n, edge in enumerate(picture["edges"]) if edge["kind"] != "backward"}
 
 
+def test_an_arrow_from_a_box_of_many_steps_plays_when_the_last_of_them_does():
+    tape, _ = modelled.recorded("LSTM", T=9)
+    picture = viz.draw(tape, level="cell", steps=4).data
+    (elided,) = [node for node in picture["nodes"] if node["kind"] == "elided"]
+    first, last = elided["steps"]
+    ends = {"from": elided["id"], "to": f"t{first - 1}.lstm"}
+    (arrow,) = [n for n, edge in enumerate(picture["edges"]) if edge["kind"] == "backward" and ends.items() <= edge.items()]
+    steps = {tape[step["row"]].t for step in film(tape, [picture])["backward"] if arrow in step["lit"][0][1]}
+    assert (first, last) == (3, 7) and steps == {3}
+
+
 def test_finding_what_is_lit_takes_time_in_proportion_to_the_tape(monkeypatch):
     """An operation over all of time stands in the boxes of all steps; yet twice the steps are twice the arrows to look at."""
 

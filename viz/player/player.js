@@ -103,8 +103,21 @@ function follow(element) {
 
 const oneLine = (text) => text.replace(/[\n\r\v\f\x85\u2028\u2029]/g, "↵");
 const rows = [film.titles, ...film.rows].map((cells) => cells.map(oneLine));
-const long = new Map([[2, 11], [3, 10], [5, 14]]);  // of scope, name and inputs so much is shown; the line below has all
-const widths = film.titles.map((_, c) => Math.min(long.get(c) ?? Infinity, Math.max(...rows.map((cells) => [...cells[c]].length))));
+const needed = film.titles.map((_, c) => Math.max(...rows.map((cells) => [...cells[c]].length)));
+const shortened = [5, 2, 3], LEAST = 8;  // inputs, scopes and names are cut where there is no room; the line below has all
+let widths = needed;
+
+// As wide as needed, and as narrow as the place allows.
+function fitColumns() {
+  const probe = make("span", {}, "0".repeat(100));
+  part("tape").replaceChildren(make("div", {}, probe));
+  const room = Math.floor((part("tape").clientWidth - 18) / (probe.getBoundingClientRect().width / 100));
+  widths = [...needed];
+  const over = () => widths.reduce((sum, width) => sum + width + 2, -2) - room;
+  while (over() > 0 && shortened.some((c) => widths[c] > LEAST)) {
+    widths[shortened.reduce((a, b) => widths[b] > widths[a] ? b : a)] -= 1;  // the widest of them
+  }
+}
 const toTheRight = new Set([0, 1, film.titles.length - 1]);
 const AROUND = 3;  // lines shown above and below the current one
 
@@ -396,14 +409,17 @@ part("unfold").hidden = part("hint").hidden = !Object.keys(film.inside).length;
 part("summary").textContent += ` · ${turn.toLocaleString("en")} entries · ` +
   (film.backward.length ? `${film.backward.length.toLocaleString("en")} steps back` : "no backward pass");
 arrange();
+fitColumns();
 resize(readable());
 show(0);
 let zoomed = false;  // by hand; else the picture follows the window
 for (const name of ["smaller", "larger", "fit"]) part(name).addEventListener("click", () => { zoomed = true; });
 addEventListener("resize", () => {
-  if (zoomed) return;
-  arrange();
-  resize(readable());
+  if (!zoomed) {
+    arrange();
+    resize(readable());
+  }
+  fitColumns();
   show(position);
 });
 }

@@ -285,13 +285,15 @@ def _read_only() -> Iterator[Callable[[Any], None]]:
     closed: list[np.ndarray[Any, Any]] = []
 
     def protect(value: Any) -> None:
-        if isinstance(value, (list, tuple)):
-            for part in value:
-                protect(part)
-        array = value.data if isinstance(value, Tensor) else value
-        if isinstance(array, np.ndarray) and array.flags.writeable:
-            array.flags.writeable = False
-            closed.append(array)
+        values = [value]
+        while values:
+            each = values.pop()
+            if isinstance(each, (list, tuple)):
+                values += each
+            array = each.data if isinstance(each, Tensor) else each
+            if isinstance(array, np.ndarray) and array.flags.writeable:
+                array.flags.writeable = False
+                closed.append(array)
 
     try:
         yield protect

@@ -310,6 +310,41 @@ def test_fifty_training_steps_leave_nothing_behind_with_the_collector_off(create
     assert after - before < 20
 
 
+READINGS = {
+    "a recording":  lambda W: [str(tape) + str([*tape.sweep(loss)]) for tape, loss in [recorded_and_swept(W)]],
+    "a listing":    lambda W: str(tg.tape(np.tanh(W).sum())),
+    "checkpoints":  lambda W: tg.checkpoint(lambda h: np.tanh(h @ W))(W).sum().backward(create_graph=True),
+    "transforms":   lambda W: (tg.hessian(lambda w: (w**3).sum())(np.ones(2)), tg.jvp(np.tanh, (W.data,), (W.data,))),
+    "check_grads":  lambda W: tg.check_grads(np.tanh, np.ones(2)),
+    "eigenvectors": lambda W: np.linalg.eigh(W)[1].sum().backward(create_graph=True),
+}  # fmt: skip
+
+
+def recorded_and_swept(W):
+    with tg.record() as tape:
+        loss = np.tanh(W @ W).sum()
+        loss.backward(create_graph=True)
+    return tape, loss
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_no_reading_of_a_tape_makes_a_reference_cycle(read):
+    W = tg.Parameter(np.diag([1.0, 2.0, 3.0]))
+
+    def step():
+        read(W)
+        W.zero_grad()
+
+    step()
+    gc.collect()
+    gc.disable()
+    try:
+        step()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 # ---- long chains -------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The box of each group: its kind, its label, what it shows. Read me fifth, after `fold.py`."""
+"""The box of each group: its kind, its label, what it shows. Read me after `fold.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls on a tape, each in its column. Read me third, after `hoisted.py`.
+"""The calls on a tape, each in its column. Read me after `hoisted.py`.
 
 A *call* is an entry, or the several outputs of one call together; of an operation over all of time, each step is a call.
 The tape says in which scope and at which step it ran, and that is all that columns and slots need. No model is known by

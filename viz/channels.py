@@ -1,4 +1,4 @@
-"""Buses, and the tracks of the channels. Read me ninth, after `heights.py`."""
+"""Buses, and the tracks of the channels. Read me after `heights.py`."""
 
 from __future__ import annotations
 

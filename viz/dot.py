@@ -1,4 +1,4 @@
-"""The DOT text. Read me fourteenth, after `pen.py`.
+"""The DOT text. Read me after `pen.py`.
 
 Every position and every route is written down, so Graphviz (`neato -n2`) only draws. The text depends on the drawing's
 numbers alone: the same run gives the same text in every process.

@@ -1,4 +1,4 @@
-"""From a tape to a graph. Read me sixth, after `boxes.py`: I put the pieces together.
+"""From a tape to a graph. Read me after `boxes.py`: I put the pieces together.
 
 Calls are folded into groups, groups become nodes, and what one group reads of another is an edge. The level is the
 deepest that fits, and where too many steps remain, those in the middle become one box.

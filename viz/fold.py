@@ -1,4 +1,4 @@
-"""What is folded into which box. Read me fourth, after `calls.py`.
+"""What is folded into which box. Read me after `calls.py`.
 
 At level "op" each call is a node; at level "gate" a scope inside the cell's is one, and so is what weights make of inputs and
 state on the way to the gates; at level "cell" all that ran in the scope that carries the step is one node; and at level

@@ -15,6 +15,8 @@ A drawing is made in stages, each a file, each reading only what the one before 
     template.py  the ranks of one kind of column: it is laid out once and repeated for every step
     recurrences.py  the way of every state from step to step
     stacks.py    what stands above each other within a rank
+    room.py      the room within a rank, and who may stand where
+    ports.py     where wires enter and leave a box
     heights.py   how high its boxes and lanes stand
     channels.py  where edges change their height, and the buses above and below
     layout.py    graph -> places: the pieces put together

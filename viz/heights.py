@@ -1,4 +1,4 @@
-"""How high everything stands within a column. Read me eighth, after `template.py`.
+"""How high everything stands within a column. Read me after `ports.py`.
 
 First come the recurrences: the way of a state from step to step runs straight. Then every other box and lane takes the
 free height nearest to what it is connected with, and at last, the ports being known, moves to where its wires are
@@ -12,61 +12,10 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
+from tinygrad_seq.viz.ports import give_ports, wires_at
 from tinygrad_seq.viz.recurrences import Recurrence, recurrences
-from tinygrad_seq.viz.template import AIR, CLEAR, PITCH, TINY, Lane, Slot, Template, Wire, inner, lanes_of
-
-ROOM = 24.0  # how much taller a box may become for its wires to be straight
-
-Item = Slot | Lane
-
-
-class Room:
-    """What stands in each rank of a template, from where to where."""
-
-    def __init__(self, template: Template) -> None:
-        self.held: list[dict[Item, tuple[float, float]]] = [{} for _ in template.ranks]
-        self.own_lanes = set(template.lanes)
-
-    def put(self, item: Item, wanted: float) -> None:
-        """Place an item, and the stack that it belongs to, at the free height nearest to the one it wants."""
-        ranks = item.ranks if isinstance(item, Lane) else (item.rank,)
-        parts = [(_above(item, part), half_of(part), part) for part in with_stack(item)]
-        taken = [(low, high, other) for r in ranks for other, (low, high) in self.held[r].items()]
-        heights, barred = [wanted], []  # heights at which the item would touch another, and those between
-        for low, high, other in taken:
-            for up, half, part in parts:
-                gap = between(part, other)
-                heights += [low - gap - half - up, high + gap + half - up]
-                barred.append((low - gap - half - up + TINY, high + gap + half - up - TINY))
-        free = [y for y in heights if not any(low < y < high for low, high in barred)]
-        item.y = min(free, key=lambda y: (abs(y - wanted), y))
-        for up, half, part in parts:
-            part.y = item.y + up
-            for r in ranks:
-                self.held[r][part] = (part.y - half, part.y + half)
-
-
-def half_of(item: Item) -> float:
-    """Half the height that an item takes."""
-    return PITCH / 2 if isinstance(item, Lane) else item.height / 2
-
-
-def between(one: Item, other: Item) -> float:
-    """How far apart two items of a rank must be: boxes so far that a lane can pass between them."""
-    lanes = isinstance(one, Lane) + isinstance(other, Lane)
-    return (AIR, CLEAR, 0.0)[lanes]
-
-
-def _above(item: Item, other: Item) -> float:
-    """How much higher than an item another one of its stack stands."""
-    if isinstance(item, Lane) or isinstance(other, Lane) or item.stack is None:
-        return 0.0
-    return item.stack.below(item) - item.stack.below(other)
-
-
-def with_stack(item: Item) -> Sequence[Item]:
-    """The item, or all slots of its stack."""
-    return item.stack.slots if isinstance(item, Slot) and item.stack is not None else (item,)
+from tinygrad_seq.viz.room import Item, Room, Wish, above, in_order, with_stack
+from tinygrad_seq.viz.template import AIR, PITCH, Lane, Slot, Template, Wire, inner, lanes_of
 
 
 def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
@@ -77,7 +26,7 @@ def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
         wires: all that begin or end there.
         placed: items of other templates, which have their heights already. These here are added.
     """
-    _give_ports(template, wires)
+    give_ports(template, wires)
     for slot in template.slots.values():
         slot.height = max(slot.height, PITCH * max(len(slot.left), len(slot.right)) + 4)
     room = Room(template)
@@ -88,9 +37,9 @@ def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
     _place_first(template, wires, found, room, links, placed)
     _place_rest(template, room, links, placed)
     for _ in range(3):
-        _give_ports(template, wires)
+        give_ports(template, wires)
         _settle(template, found, placed)
-    _give_ports(template, wires)
+    give_ports(template, wires)
 
 
 def _links(wires: Sequence[Wire]) -> dict[Item, list[Item]]:
@@ -165,7 +114,7 @@ def _place_rest(template: Template, room: Room, links: dict[Item, list[Item]], d
         *_, item = heappop(pending)
         if item in done:
             continue
-        near = [link.y - _above(item, each) for each in with_stack(item) for link in links[each] if link in done]
+        near = [link.y - above(item, each) for each in with_stack(item) for link in links[each] if link in done]
         room.put(item, _middle(near) if near else 0.0)
         done.update(with_stack(item))
         for link in (link for each in with_stack(item) for link in links[each]):
@@ -194,67 +143,41 @@ def _settle(template: Template, found: Sequence[Recurrence], done: set[Item]) ->
         for lane in lanes_of(wire):
             put(lane, height)
         for before, slot in pairwise(reversed(slots)):
-            between = next((each for each in _wires_at(slot) if before in (each.source, each.target)), None)
+            between = next((each for each in wires_at(slot) if before in (each.source, each.target)), None)
             if between is not None:
                 put(slot, before.port(between, leaving=before is between.source) + slot.y - slot.port(between))
     for rank in template.ranks:
         loose = list(dict.fromkeys(with_stack(slot)[0] for slot in rank if slot not in settled))
-        wishes, neighbours = [_wishes_of(item, done) for item in loose], [_neighbours(item, done) for item in loose]
-        for item, height in _apart(loose, wishes, neighbours):
+        for item, height in in_order([_wish(item, done, alone=len(loose) == 1) for item in loose]):
             put(item, height)
     for slot in template.slots.values():
-        for wire in _wires_at(slot):
+        for wire in wires_at(slot):
             for lane in (each for each in lanes_of(wire) if each in room.own_lanes):
                 ends = [end.port(wire) for end in (wire.source, wire.target) if end is not None and end in done]
                 put(lane, ends[0] if lane is wire.tail else ends[-1])
 
 
-def _wishes_of(item: Item, done: set[Item]) -> list[float]:
-    """The heights at which the wires of an item, or of its stack, would be straight; where it stands, if it has none."""
-    found = [wish - _above(item, each) for each in with_stack(item) if isinstance(each, Slot) for wish in _wishes(each, done)]
-    return found or [item.y]
+def _wish(item: Item, done: set[Item], alone: bool) -> Wish:
+    """Where the wires of an item and its stack would be straight, all in all; an item alone is straight on one side at least."""
+    slots = [each for each in with_stack(item) if isinstance(each, Slot)]
+    heights = [height - above(item, each) for each in slots for height in _wishes(each, done)]
+    height = item.y
+    if heights:
+        height = _middle(heights) if alone and len(heights) < 3 else sum(heights) / len(heights)
+    return Wish(item, height, _neighbours(item, done))
 
 
 def _neighbours(item: Item, done: set[Item]) -> float:
     """How high the boxes stand that an item, or its stack, is joined with: their mean, the same whichever port is whose."""
     ends = [
-        end.y - _above(item, each)
+        end.y - above(item, each)
         for each in with_stack(item)
         if isinstance(each, Slot)
-        for wire in _wires_at(each)
+        for wire in wires_at(each)
         for end in (wire.source, wire.target)
         if wire.step is not None and not wire.vertical and end is not None and end is not each and end in done
     ]
     return sum(ends) / len(ends) if ends else item.y
-
-
-def _apart(items: Sequence[Item], wishes: Sequence[Sequence[float]], order_by: Sequence[float]) -> list[tuple[Item, float]]:
-    """Items of a rank, from the top in this order, as near to the means of their wishes as they can.
-
-    Pool adjacent violators: items that want the same place form a block, which stands where their wishes are on average.
-    """
-    order = sorted(range(len(items)), key=lambda n: (-round(order_by[n], 3), n))
-    way, offsets = 0.0, []  # of each item, below the first
-    for k, n in enumerate(order):
-        if k:
-            before, item = with_stack(items[order[k - 1]])[-1], with_stack(items[n])[0]
-            way += half_of(before) + between(before, item) + half_of(item)
-            way += _above(items[order[k - 1]], items[order[k - 1]]) - _above(items[order[k - 1]], before) + _above(items[n], item)
-        offsets.append(way)
-    blocks: list[tuple[float, int]] = []  # the height that the block's items would have if their offsets were 0; how many
-    for n, offset in zip(order, offsets):
-        alone = len(items) == 1 and len(wishes[n]) < 3  # straight on one side at least
-        height, count = (_middle(wishes[n]) if alone else sum(wishes[n]) / len(wishes[n])) + offset, 1
-        while blocks and blocks[-1][0] < height:
-            before, more = blocks.pop()
-            height, count = (height * count + before * more) / (count + more), count + more
-        blocks.append((height, count))
-    heights = [height for height, count in blocks for _ in range(count)]
-    return [(items[n], height - offset) for n, height, offset in zip(order, heights, offsets)]
-
-
-def _wires_at(slot: Slot) -> list[Wire]:
-    return [wire for port in (*slot.left, *slot.right) for wire in port]
 
 
 def _reads(wires: Iterable[Wire]) -> dict[Slot, list[Slot]]:
@@ -279,7 +202,7 @@ def _spine(template: Template, wires: Iterable[Wire]) -> list[Slot]:
 def _wishes(slot: Slot, done: set[Item]) -> list[float]:
     """The heights at which the slot's wires would be straight."""
     wishes = []
-    for wire in _wires_at(slot):
+    for wire in wires_at(slot):
         if wire.step is None or wire.vertical:
             continue
         other = wire.target if wire.source is slot else wire.source
@@ -292,51 +215,3 @@ def _wishes(slot: Slot, done: set[Item]) -> list[float]:
 def _middle(values: Sequence[float]) -> float:
     """The median; the lower of two."""
     return sorted(values)[(len(values) - 1) // 2]
-
-
-def _give_ports(template: Template, wires: Sequence[Wire]) -> None:
-    """Order the wires on both sides of every slot by where they go."""
-    sides: dict[tuple[Slot, bool], list[tuple[float, int, Wire]]] = defaultdict(list)
-    for n, wire in enumerate(wires):
-        for slot, is_source in ((wire.source, True), (wire.target, False)):
-            if slot is None or template.slots.get(slot.name) is not slot or wire.vertical:
-                continue
-            lane = wire.tail if is_source else wire.head or wire.tail
-            other = wire.target if is_source else wire.source
-            if wire.step is None:
-                height = 1e6 if wire.above else -1e6
-            else:
-                height = lane.y if lane is not None else other.y if other is not None else 0.0
-            sides[slot, is_source == (wire.sign > 0)].append((-height, n, wire))
-    for slot in template.slots.values():
-        for is_right in (True, False):
-            ports: list[list[Wire]] = []
-            for _, _, wire in sorted(sides[slot, is_right], key=lambda each: each[:2]):
-                if ports and wire.joins and ports[-1][0].joins:
-                    ports[-1].append(wire)
-                else:
-                    ports.append([wire])
-            slot.right, slot.left = (ports, slot.left) if is_right else (slot.right, ports)
-        _align(slot)
-
-
-def _align(slot: Slot) -> None:
-    """Shift the ports of each side, so that a wire on a lane is at the middle, or leaves as high as it arrives, if they fit."""
-    slot.shifts = (0.0, 0.0)
-    for wire in (each for port in slot.right for each in port):
-        if wire.source is wire.target and wire.step is not None:  # from a box to the same box of another step
-            on_right = wire.sign > 0
-            shift = slot.port(wire, leaving=not on_right) - slot.port(wire, leaving=on_right)
-            slot.height = max(slot.height, (len(slot.right) - 1) * PITCH + 2 * abs(shift) + 6)
-            slot.shifts = (0.0, shift)
-            return
-    sides = (slot.left, slot.right)
-    places = [[n for n, port in enumerate(side) if slot.straight & {*port}] for side in sides]
-    at = [((len(side) - 1) / 2 - place[0]) * PITCH if len(place) == 1 else None for side, place in zip(sides, places)]
-    needs = []  # for each height that the wire may have: how tall the box must be, and the shifts
-    for height in (0.0, *(each for each in at if each is not None)):  # in the middle, or where one side has it
-        shifts = [0.0 if each is None else height - each for each in at]
-        needs.append((max((len(side) - 1) * PITCH + 2 * abs(shift) for side, shift in zip(sides, shifts)) + 4, (*shifts,)))
-    fitting = next((each for each in needs if each[0] <= slot.height), needs[0])
-    if fitting[0] <= slot.height + ROOM:
-        slot.height, slot.shifts = max(slot.height, fitting[0]), (fitting[1][0], fitting[1][1])

@@ -1,4 +1,4 @@
-"""Operations over all of time at once, taken apart by step. Read me second, after `graph.py`.
+"""Operations over all of time at once, taken apart by step. Read me after `graph.py`.
 
 What does not depend on the previous step is computed for all steps in one call: the input projection, often the readout.
 Such a call ran in a scope with a `time_axis`, and a picture whose columns are steps shows it in every column: step t of

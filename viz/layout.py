@@ -1,4 +1,4 @@
-"""Where everything stands. Read me tenth, after `channels.py`: I put the pieces together.
+"""Where everything stands. Read me after `channels.py`: I put the pieces together.
 
 Columns get their templates and edges their wires; ranks, heights and channels are laid out once for each template; then
 every node takes the place of its slot in its column.
@@ -13,7 +13,8 @@ from typing import Any
 
 from tinygrad_seq.viz.channels import lay_buses, lay_channels, note_turns
 from tinygrad_seq.viz.graph import Edge, Graph, Node, column_of
-from tinygrad_seq.viz.heights import Room, place
+from tinygrad_seq.viz.heights import place
+from tinygrad_seq.viz.room import Room
 from tinygrad_seq.viz.stacks import lay_stacks
 from tinygrad_seq.viz.template import (
     BOX,
@@ -80,10 +81,10 @@ def layout(graph: Graph) -> Layout:
             if each is not None:
                 wires_of[each].append(wire)
     for each in kinds:
-        left = order_within(each, wires_of[each])
-        rank(each, wires_of[each], left)
-        lay_stacks(each, wires_of[each], left)
-        rank(each, wires_of[each], left)
+        after = order_within(each, wires_of[each])
+        rank(each, wires_of[each], after)
+        lay_stacks(each, wires_of[each], after)
+        rank(each, wires_of[each], after)
     for wire in dict.fromkeys(wires):
         lay_lanes(wire)
     placed: set[Slot | Lane] = set()

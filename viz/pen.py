@@ -1,4 +1,4 @@
-"""How DOT is written: boxes and text at fixed places, safe labels, numbers, colours. Read me thirteenth, after `words.py`."""
+"""How DOT is written: boxes and text at fixed places, safe labels, numbers, colours. Read me after `words.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of every edge. Read me eleventh, after `layout.py`.
+"""The way of every edge. Read me after `layout.py`.
 
 A route is made of horizontals at the heights of ports, lanes and buses, and of verticals on the tracks of channels.
 No box stands in any of these, so no route crosses a box; the tests look all the same. The forward arrow keeps to the

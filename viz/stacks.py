@@ -1,4 +1,4 @@
-"""What stands above each other. Read me eighth, after `template.py` and `recurrences.py`.
+"""What stands above each other. Read me after `template.py` and `recurrences.py`.
 
 In a layered layout all arrows run sideways, and a cell grows as wide as its longest chain of operations. People draw cells more
 compactly: what leads from one lane to another stands between the two, an input under what reads it, an output on top. So

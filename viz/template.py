@@ -1,4 +1,4 @@
-"""What the columns of a kind have in common, and in which rank everything stands. Read me seventh, after `extract.py`.
+"""What the columns of a kind have in common, and in which rank everything stands. Read me after `extract.py`.
 
 Time is a coordinate: a column for each step. All columns of one kind share one `Template`, which is laid out once and
 repeated, so the work grows with the number of steps and no faster, and the same slot stands at the same place in

@@ -1,4 +1,4 @@
-"""What the numbers say, in words. Read me twelfth, after `route.py`."""
+"""What the numbers say, in words. Read me after `route.py`."""
 
 from __future__ import annotations
 

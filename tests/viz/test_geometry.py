@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinygrad_seq import viz
-from tinygrad_seq.viz import channels, heights
+from tinygrad_seq.viz import channels, room
 from tinygrad_seq.viz.template import TINY, Lane, Slot, Template, Turn
 
 from . import modelled, runs
@@ -187,8 +187,8 @@ def test_labels_fit_their_boxes():
 def test_the_work_grows_with_the_number_of_steps(name, monkeypatch):
     """Counted, not timed: how often a height is searched does not depend on T at all, and points grow with T."""
     searched = []
-    put = heights.Room.put
-    monkeypatch.setattr(heights.Room, "put", lambda self, item, wanted: (searched.append(item), put(self, item, wanted))[1])
+    put = room.Room.put
+    monkeypatch.setattr(room.Room, "put", lambda self, item, wanted: (searched.append(item), put(self, item, wanted))[1])
     counts, points = [], []
     for T in (25, 50, 100):
         searched.clear()
@@ -206,30 +206,30 @@ def test_a_long_chain_without_steps():
 
 def test_an_item_takes_the_nearest_free_height():
     template = Template(ranks=[[]])
-    room = heights.Room(template)
+    rank = room.Room(template)
     first, second, lane = Slot("a", 0, False, height=24.0), Slot("b", 1, False, height=24.0), Lane((0,))
     for item, wanted in ((first, 0.0), (second, 1.0), (lane, 0.0)):
-        room.put(item, wanted)
+        rank.put(item, wanted)
     assert first.y == 0.0
-    assert second.y == first.height + heights.AIR
-    assert lane.y == -first.height / 2 - heights.CLEAR - heights.PITCH / 2
+    assert second.y == first.height + room.AIR
+    assert lane.y == -first.height / 2 - room.CLEAR - room.PITCH / 2
 
 
 def test_a_lane_passes_between_two_boxes():
     template = Template(ranks=[[]])
-    room = heights.Room(template)
+    rank = room.Room(template)
     first, second, lane = Slot("a", 0, False, height=24.0), Slot("b", 1, False, height=24.0), Lane((0,))
     for item, wanted in ((first, 0.0), (second, -20.0), (lane, -12.0)):
-        room.put(item, wanted)
+        rank.put(item, wanted)
     assert second.y < lane.y < first.y
 
 
 def test_boxes_of_a_rank_stand_in_order_as_near_to_their_wishes_as_they_can():
     a, b, c = (Slot(name, n, False, height=20.0) for n, name in enumerate("abc"))
-    pitch = 20.0 + heights.AIR
-    placed = dict(heights._apart([a, b, c], [[0.0], [0.0], [-500.0]], order_by=[0.0, 0.0, -500.0]))
+    pitch = 20.0 + room.AIR
+    placed = dict(room.in_order([room.Wish(a, 0.0, 0.0), room.Wish(b, 0.0, 0.0), room.Wish(c, -500.0, -500.0)]))
     assert placed == {a: pitch / 2, b: -pitch / 2, c: -500.0}
-    assert [slot for slot, _ in heights._apart([a, b, c], [[0.0]] * 3, order_by=[1.0, 2.0, 3.0])] == [c, b, a]
+    assert [slot for slot, _ in room.in_order([room.Wish(slot, 0.0, slot.order) for slot in (a, b, c)])] == [c, b, a]
 
 
 def test_what_leads_from_lane_to_lane_stands_between_them():

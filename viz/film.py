@@ -45,7 +45,7 @@ def film(tape: Tape, pictures: Sequence[Mapping[str, Any]]) -> Data:
     row_of = {i: row for row, i in enumerate(tape.indices)}
     events = tape.events
     held = bytes_held(tape, events)
-    forward = [
+    forward: list[Data] = [
         {
             "row": row, "lit": [cast.forward(entry) for cast in casts], "held": held[row],
             "value": summary(entry.value), "inputs": [row_of[i] for i in entry.inputs if i in row_of],

@@ -342,8 +342,8 @@ def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everythi
     for axes, (name, norms) in zip(panels, maps):
         shown = np.ma.masked_where(~(np.isfinite(norms) & (norms > 0)), norms)
         image = axes.imshow(shown, cmap=look.ramp(), norm=scale, interpolation="nearest", aspect="auto")
-        without = np.isnan(norms).all(axis=1)
-        broken = ~np.isfinite(norms) & ~without[:, None]
+        without = np.isnan(norms).all(axis=1, keepdims=True)
+        broken = ~np.isfinite(norms) & ~without
         if broken.any():
             lost = np.ma.masked_where(~broken, np.ones(norms.shape))
             axes.imshow(lost, cmap=ListedColormap([look.RED]), interpolation="nearest", aspect="auto")
@@ -361,7 +361,7 @@ def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everythi
 
 def _reach(norms: Array) -> str:
     """How far back a loss is heard: of those that reach the most states, the last."""
-    positive = np.isfinite(norms) & (norms > 0)
+    positive: Array = np.isfinite(norms) & (norms > 0)
     counts = positive.sum(axis=1)
     if counts.max(initial=0) < 2:
         return "no loss reaches another step"

@@ -72,8 +72,8 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axes.axhline(0, color=look.GRID, linewidth=0.6, zorder=0)
         axes.axvline(0, color=look.GRID, linewidth=0.6, zorder=0)
-        radius = np.nanmean(each.jacobians.spectral_radius)
-        beside = f", W's own within {_size(max(np.abs(part).max() for part in own))}" if own else ""
+        radius = float(np.nanmean(each.jacobians.spectral_radius))
+        beside = f", W's own within {_size(max(float(np.abs(part).max()) for part in own))}" if own else ""
         said = f"a step's eigenvalues lie within {_size(radius)} on average{beside}"
         look.style(axes, f"{each.name}: {said}".lstrip(": "), "real part", "imaginary part" if axes is panels[0] else "")
     look.key(figure, panels)

@@ -106,3 +106,18 @@ def test_every_file_of_data_is_described_with_its_licence():
         assert len(row) == 5 and all(row), name
         for licence in [word.strip(",`") for word in row[4].split() if word.startswith("`LICENSE.")]:
             assert licence in files
+
+
+def test_the_readmes_table_says_truly_who_has_won():
+    """It is the output of a full run; what can be seen without one is that it fits itself, and that no task is missing."""
+    section = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8").partition("## On real data")[2].partition("\n## ")[0]
+    rows = [row for row in rows_of(section) if len(row) == len(table.HEADER)]
+    assert len(rows) > 25
+    for task, figure, network, ours, baseline, theirs, won, seconds in rows:
+        less = figure != "accuracy"
+        row = Row(task, figure, network, float(ours), baseline, float(theirs), float(seconds), less_is_better=less)
+        assert row.cells()[6] == won, row
+    tasks = {row[0] for row in rows}
+    assert {"Hamlet", "first names", "spelling to phones", "stress of vowels", "surname to language", "weather"} <= tasks
+    assert {"sunspots, monthly", "sunspots, yearly", "temperature, free", "digits, the last fifth held out"} <= tasks
+    assert any(row[6] != "yes" for row in rows)  # nobody wins everywhere

@@ -269,3 +269,15 @@ def test_adding_is_numpys_add_at(case: tuple[Any, Any]) -> None:
 def test_a_place_is_named_before_it_is_written_to() -> None:
     with pytest.raises(AttributeError):
         tg.tensor([1.0, 2.0]).at.set(0.0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("index", [[0, 0, 2], ([0, 0], [1, 1]), 1, (slice(None), [1, 1])])
+def test_writing_into_what_lies_in_memory_by_columns(index: Any) -> None:
+    x = np.arange(12.0).reshape(4, 3)
+    added, written = x.T.copy(), x.T.copy()
+    np.add.at(added, index, 0.5)
+    written[index] = 0.5
+    for array in (x.T, np.asfortranarray(x.T)):
+        np.testing.assert_array_equal(tg.tensor(array).at[index].add(0.5).data, added)
+        np.testing.assert_array_equal(tg.tensor(array).at[index].set(0.5).data, written)
+    np.testing.assert_array_equal(tg.tensor(x).T.at[index].add(0.5).data, added)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_seq.ops.samples import shaped, view
+from tinygrad_seq.ops.samples import drawn, normal, shaped, strided, view
 from tinygrad_seq.primitive import Primitive, primitive, pulled
 from tinygrad_seq.tensor import Place, Tensor, as_array, implements
 
@@ -229,7 +229,7 @@ implements[np.sort] = sort
 
 def _place_for(values: Any, x: Any, index: Any) -> Any:
     """A copy of x to write into, if values fit the place."""
-    y = np.array(x)
+    y = np.array(x, order="C")  # also of a transposed x
     place, values = y[index].shape, np.asarray(values)
     if not np.can_cast(values.dtype, y.dtype, "same_kind"):
         raise TypeError(f"values of dtype {values.dtype} would be cut to {y.dtype}; convert x with astype({values.dtype}) first")
@@ -272,6 +272,7 @@ _write_samples = [
     shaped((2, 3), (2, 4), index=(slice(None), np.array([0, 2, 2, -1]))),
     shaped((), (), index=()),
     shaped((0, 3), (0,), index=(slice(None), 0)),
+    drawn((normal, normal), ((3, 4), (4, 4)), strided, index=_rows),
 ]
 
 _written: Primitive = primitive(

@@ -95,6 +95,42 @@ def test_inputs_are_not_written_to(made: Primitive, sample: Sample) -> None:
         np.testing.assert_array_equal(array, copy)
 
 
+def by_columns(array: Any) -> Any:
+    return np.array(array, order="F")
+
+
+def backwards(array: Any) -> Any:
+    """The same values at falling addresses."""
+    turn = (slice(None, None, -1),) * array.ndim
+    return np.ascontiguousarray(array[turn])[turn] if array.ndim else array
+
+
+def results_and_gradients(made: Primitive, sample: Sample, arrays: tuple[Any, ...], arrange: Callable[[Any], Any]) -> list[Any]:
+    """What a call on arrays in this arrangement gives, and the inputs' gradients for cotangents in it."""
+    operands = [Tensor(arrange(array)) if isinstance(array, np.ndarray) else array for array in arrays]
+    leaves = [operand for operand in operands if isinstance(operand, Tensor) and is_floating(operand.data)]
+    for leaf in leaves:
+        leaf.requires_grad = True
+    outputs = outputs_of(made(*operands, **sample.params))
+    rng = np.random.default_rng(21)
+    for output in outputs:
+        if output.requires_grad:
+            output.backward(arrange(np.asarray(rng.normal(size=output.shape))), retain_graph=True)
+    return [output.data for output in outputs] + [leaf.grad.data for leaf in leaves if leaf.grad is not None]
+
+
+@every_call
+def test_how_arrays_lie_in_memory_changes_nothing(made: Primitive, sample: Sample) -> None:
+    arrays = drawn(sample)
+    wanted = results_and_gradients(made, sample, arrays, np.array)
+    for arrange in (by_columns, backwards):
+        found = results_and_gradients(made, sample, arrays, arrange)
+        assert len(found) == len(wanted)
+        for ours, right in zip(found, wanted):
+            assert ours.shape == right.shape
+            np.testing.assert_allclose(ours, right, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("made", "sample"), [call for call in CALLS if call.values[0].differentiable])
 def test_derivatives_to_second_order(made: Primitive, sample: Sample) -> None:
     function, arrays = of_differentiable_inputs(made, sample)

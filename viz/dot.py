@@ -197,7 +197,7 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         attributes = {"class": "legend", "id": f"legend.{status}", "pos": _pos(route, look)}
         lines.append(statement(f'"legend.{status}.a" -> "legend.{status}.b"', attributes | look))
         lines.append(left_text(f"legend.{status}.text", x + 32, y, said, 10))
-        x += 32 + text_width(said, 10) + GAP
+        x += 32 + text_width(said, 10) / CAPTION + GAP
     for n, sentence in enumerate(_wrapped(words.caption(graph), CAPTION * max(layout.right - layout.left, 360.0))):
         lines.append(left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
     return lines

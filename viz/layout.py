@@ -174,7 +174,8 @@ def _templates(graph: Graph) -> list[Template]:
 
 def _wires(graph: Graph, templates: Sequence[Template]) -> list[Wire]:
     """The wire of every edge. Edges of the same shape share theirs; an initial state stands for the state before it."""
-    shapes = [_shape(edge, graph, templates) for edge in graph.edges]
+    crossing = {(e.source.slot, e.target.slot) for e in graph.edges if e.source.t is not None and e.source.t != e.target.t}
+    shapes = [_shape(edge, graph, templates, crossing) for edge in graph.edges]
     pairs: dict[Any, set[tuple[int, int]]] = defaultdict(set)
     for edge, shape in zip(graph.edges, shapes):
         pairs[shape].add((column_of(edge.source), column_of(edge.target)))
@@ -191,14 +192,19 @@ def _wires(graph: Graph, templates: Sequence[Template]) -> list[Wire]:
             target = None if b is None else b.slots[to_slot]
             shared[shape] = Wire(a, b, source, target, sign, step, bool(loop))
         wires.append(shared[shape])
+        wires[-1].starts.add(column_of(edge.source))
+        wires[-1].ends.add(column_of(edge.target))
     return wires
 
 
 Shape = tuple["Template | None", str, "Template | None", str, "int | None", str]
 
 
-def _shape(edge: Edge, graph: Graph, templates: Sequence[Template]) -> Shape:
-    """Template and slot of both ends, and how many columns lie between, as far as edges differ by that."""
+def _shape(edge: Edge, graph: Graph, templates: Sequence[Template], crossing: set[tuple[str, str]]) -> Shape:
+    """Template and slot of both ends, and how many columns lie between, as far as edges differ by that.
+
+    An initial state's edges are like those of the state that it stands for: `crossing` has the slots that these join.
+    """
     source, target = edge.source, edge.target
     a, b = (None if node.column is None else templates[node.column] for node in (source, target))
     distance: int | None = column_of(target) - column_of(source)
@@ -206,7 +212,7 @@ def _shape(edge: Edge, graph: Graph, templates: Sequence[Template]) -> Shape:
     slot = source.slot
     if _is_initial(source, graph) and b is not None and source.slot in b.slots and not far:
         a = b
-        if source.kind != "sum" and f"{slot}.sum" in b.slots and target.slot != f"{slot}.sum":
+        if source.kind != "sum" and (f"{slot}.sum", target.slot) in crossing:
             slot = f"{slot}.sum"  # where the state's uses meet
     elif a is not b and far:
         distance = None if column_of(target) > column_of(source) else -2

@@ -27,13 +27,40 @@ def give_ports(template: Template, wires: Sequence[Wire]) -> None:
     for slot in template.slots.values():
         for is_right in (True, False):
             ports: list[list[Wire]] = []
-            for _, _, wire in sorted(sides[slot, is_right], key=lambda each: each[:2]):
-                if ports and wire.joins and ports[-1][0].joins:
-                    ports[-1].append(wire)
-                else:
+            for wire in _by_height(slot, sides[slot, is_right]):
+                port = next((port for port in ports if _may_share(slot, wire, port)), None)
+                if port is None:
                     ports.append([wire])
+                else:
+                    port.append(wire)
             slot.right, slot.left = (ports, slot.left) if is_right else (slot.right, ports)
         _align(slot)
+
+
+def _by_height(slot: Slot, side: list[tuple[float, int, Wire]]) -> list[Wire]:
+    """The wires of a side from the top down; those that may share a port with one on a lane come with that one."""
+    lane = next((each for each in side if each[2] in slot.straight), None)
+    if lane is None:
+        return [wire for _, _, wire in sorted(side, key=lambda each: each[:2])]
+
+    def place(each: tuple[float, int, Wire]) -> tuple[float, int]:
+        return lane[:2] if _may_share(slot, each[2], [lane[2]]) else each[:2]
+
+    return [each[2] for each in sorted(side, key=place)]
+
+
+def _may_share(slot: Slot, wire: Wire, port: Sequence[Wire]) -> bool:
+    """Whether a wire can have the port of others: of those to the buses above, or of those that it never meets.
+
+    A state comes to a box from the step before, from the initial state, or from steps that are left out: never from two.
+    """
+    if wire.joins and port[0].joins:
+        return True
+    if any(each.step == 0 or each.a is None or each.b is None or each.above for each in (wire, *port)):
+        return False
+    arrives = wire.target is slot
+    columns = wire.ends if arrives else wire.starts
+    return all((each.target is slot) == arrives and not columns & (each.ends if arrives else each.starts) for each in port)
 
 
 def wires_at(slot: Slot) -> list[Wire]:

@@ -113,6 +113,8 @@ class Wire:
     tail: Lane | None = None
     head: Lane | None = None
     turns: dict[str, Turn] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)  # the columns in which it begins
+    ends: set[int] = field(default_factory=set)  # and those in which it ends
 
     @property
     def vertical(self) -> bool:

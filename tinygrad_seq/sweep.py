@@ -141,7 +141,8 @@ class Sweep:
     def __iter__(self) -> Iterator[Step]:
         """Pass the nodes by descending serial. Holds no context while the consumer has control."""
         cotangents, uses, live, targets = self._cotangents, self._uses, self.live, self.targets
-        careful, taped, apart = self.careful, self.taped, self.anomaly
+        careful, taped = self.careful, self.taped
+        apart = self.anomaly  # then no terms wait for each other: one of them may be the first that is not finite
         for node in reversed(self.nodes):
             g = cotangents.pop(node, None)
             if node in uses:
@@ -171,7 +172,7 @@ class Sweep:
             inputs, saved = node.inputs, node.saved
             for i, pullback, pick in node.routes or ():
                 parent = inputs[i]
-                direct = parent not in live
+                direct = parent not in live  # one of several outputs, of which nobody is to hear: its bundle gets the term
                 if direct and not (type(parent) is Output and parent.bundle in live):
                     continue
                 values = as_tensors(node, pullback, pick(saved)) if taped else pick(saved)

@@ -76,6 +76,24 @@ def test_the_opponent_is_as_strong_as_it_is_known_to_be_whatever_its_smoothing(l
     assert max(found.values()) < 0.735
 
 
+def test_trigrams_by_hand():
+    """After so many names "ab" of one language and "ba" of the other there is no doubt. A new letter is no error."""
+    bayes = surnames.TrigramBayes(Names(["ab"] * 9 + ["ba"] * 3, np.repeat([0, 1], [9, 3])), 2, LETTERS)
+    assert bayes.framed("a") == [LETTERS.numbers[each] for each in "^^a$"]
+    first, second, neither = bayes.log_joint(["ab", "ba", "?"])
+    assert first[0] > first[1] + 2 and second[1] > second[0] + 2
+    expected = np.log([9 / 12, 3 / 12]) + [bayes._log_p(model, bayes.framed("?")) for model in bayes.models]
+    np.testing.assert_allclose(neither, expected)
+    assert np.isfinite(neither).all()
+
+
+def test_the_stronger_opponent_is_as_strong_as_it_is_known_to_be(loaded):
+    learned, held_out, languages = loaded
+    letters = tg.data.Vocabulary.of("".join(learned.texts), special=("^", "$"), unknown="?")
+    scores = surnames.TrigramBayes(learned, len(languages), letters).log_joint(held_out.texts)
+    assert surnames.accuracy(scores, held_out.languages) == pytest.approx(0.770, abs=2e-3)
+
+
 def test_the_likelihood_of_a_name_is_that_of_its_letters_and_its_end():
     """A network that finds all five tokens alike probable, whatever it is told."""
     model = surnames.NameModel(len(LETTERS), 2, 3)
@@ -110,16 +128,17 @@ def test_accuracy_and_confusion_by_hand():
 
 def test_what_is_reported_is_what_was_found_for_one_network_and_for_both(figures):
     accuracy = figures["accuracy"]
-    assert [row["ours"] for row in figures["rows"]] == [accuracy["SequenceClassifier, GRU"], accuracy["both networks"]]
-    assert {row["theirs"] for row in figures["rows"]} == {accuracy["naive Bayes, bigrams"]}
-    first, both = (row["seconds"] for row in figures["rows"])
-    assert first < both
+    alone, both = accuracy["SequenceClassifier, GRU"], accuracy["both networks"]
+    counts, stronger = accuracy["naive Bayes, bigrams"], accuracy["Bayes, trigrams"]
+    assert [(row["ours"], row["theirs"]) for row in figures["rows"]] == [(alone, counts), (both, counts), (both, stronger)]
+    seconds = [row["seconds"] for row in figures["rows"]]
+    assert 0 < seconds[0] < seconds[1] == seconds[2]
     assert accuracy["always the same language"] < 0.15 < accuracy["naive Bayes, bigrams"]
     np.testing.assert_allclose(np.sum(figures["confusion"], axis=1), 1)
 
 
 def test_the_table_says_what_the_figures_say(done, figures):
-    assert [row[:2] for row in rows_of(done)[:5]] == [[name, f"{share:.3g}"] for name, share in figures["accuracy"].items()]
+    assert [row[:2] for row in rows_of(done)[:6]] == [[name, f"{share:.3g}"] for name, share in figures["accuracy"].items()]
 
 
 def test_the_picture_is_there(done, folder):

@@ -85,7 +85,7 @@ def test_the_picture_is_where_it_says_and_shows_the_last_steps(finished, folder)
     assert picture == (folder / "out" / "bptt.svg").resolve()
     root = ElementTree.parse(picture).getroot()
     assert root.tag == f"{SVG}svg"
-    shown = {element.text for element in root.iter(f"{SVG}text")}
+    shown = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}  # a label with its subscripts
     assert {f"a<{t}>" for t in range(10, 16)} | {"W_aa", "W_ax", "W_ya", "L"} <= shown
     assert "a<8>" not in shown
     classes = {word for element in root.iter() for word in element.get("class", "").split()}

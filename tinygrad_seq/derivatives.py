@@ -60,6 +60,8 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
     @wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         trial = Trial(f, args, kwargs, argnums)
+        if has_aux and not (isinstance(trial.result, (tuple, list)) and len(trial.result) == 2):
+            raise TypeError(f"with has_aux a function gives a pair, (value, something else), not {type(trial.result).__name__}")
         result, aux = trial.result if has_aux else (trial.result, None)
         result = result if isinstance(result, Tensor) else Tensor(as_array(result))
         if result.size != 1:

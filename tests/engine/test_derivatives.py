@@ -26,7 +26,7 @@ def test_grad_and_value_and_grad():
     (value, aux), gradient = tg.value_and_grad(lambda x: (f(x), "aux"), has_aux=True)(X)
     assert aux == "aux" and np.allclose(gradient.data, GRADIENT)
     assert tg.grad(lambda x: (f(x), "aux"), has_aux=True)(X)[1] == "aux"
-    with pytest.raises(TypeError, match="a pair.*not Tensor"):
+    with pytest.raises(TypeError, match=r"a pair.*not Tensor"):
         tg.grad(f, has_aux=True)(X)
 
 

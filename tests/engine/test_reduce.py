@@ -126,6 +126,13 @@ def test_the_norm_of_whole_numbers_is_numpys(dtype: Any) -> None:
     np.testing.assert_allclose(found.data, wanted, rtol=1e-15)
 
 
+def test_more_values_than_a_float16_can_count_have_a_gradient() -> None:
+    x = tg.tensor(np.ones(70_000, np.float16), requires_grad=True)
+    np.mean(x).backward(np.float16(1024))
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data.astype(float), 1024 / 70_000, rtol=1e-3)
+
+
 def test_parameters_that_wish_nothing_are_taken() -> None:
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     for y in (np.sum(x, dtype=None, out=None), np.clip(x, 0, 1, out=None), np.concatenate([x, x], out=None, dtype=None)):

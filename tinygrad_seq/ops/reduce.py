@@ -98,7 +98,8 @@ sum = primitive(
 )
 mean = primitive(
     lambda x, axis=None, *, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
-    vjp=dict(x=lambda g, x_shape, axis: spread(g / count(x_shape, axis), x_shape, axis)),
+    # times 1 / n: float16 holds that of an n which would be infinite in it
+    vjp=dict(x=lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis)),
     name="mean", numpy=np.mean, samples=reductions(empty=False),
 )
 cumsum = primitive(

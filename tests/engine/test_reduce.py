@@ -130,7 +130,7 @@ def test_more_values_than_a_float16_can_count_have_a_gradient() -> None:
     x = tg.tensor(np.ones(70_000, np.float16), requires_grad=True)
     np.mean(x).backward(np.float16(1024))
     assert x.grad is not None
-    np.testing.assert_allclose(x.grad.data.astype(float), 1024 / 70_000, rtol=1e-3)
+    np.testing.assert_allclose(x.grad.data.astype(float), 1024 / 70_000, rtol=5e-3)
 
 
 def test_parameters_that_wish_nothing_are_taken() -> None:

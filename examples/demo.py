@@ -110,15 +110,18 @@ def sample(model: CharacterRNN, text: tg.data.Vocabulary, start: str, length: in
 
 def show(model: CharacterRNN, x: np.ndarray, y: np.ndarray, picture: Path) -> None:
     """Record a run over x (T, B) with the loss at its last step only, and show how the gradient goes back through time."""
+    last = T - 1
     with tg.record() as tape:
         states = model.states(x, model.start(B))
-        loss = tg.losses.cross_entropy(model.readout(states[-1:]), y[-1:])
+        with tg.scope("", steps_from=last):  # the readout, which counts its steps from 0, gets the last one only
+            logits = model.readout(states[-1:])
+        loss = tg.losses.cross_entropy(logits, y[-1:])
         loss.name = "L"
-    last = T - 1
-    print(f"Step {last} on the tape:\n\n{tape.at(last)}\n")
+    step = tape.at(last)
+    print(f"Step {last} on the tape:\n\n{step}\n")
     print("and its part of the backward pass:\n")
     for event in tape.sweep(loss):
-        if event.entry.t == last:
+        if event.index in step.indices:
             print(event)
 
     print("\nThe gradient of the last step's loss, on its way back through time:\n")

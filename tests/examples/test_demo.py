@@ -62,7 +62,8 @@ def test_it_writes_on_from_the_start(finished):
 def test_a_step_of_the_tape_is_printed(finished):
     table = finished.stdout.partition("on the tape:\n\n")[2].partition("\n\n")[0].splitlines()
     assert table[0].split() == ["#", "t", "scope", "name", "op", "inputs", "shape", "saved"]
-    assert [row.split()[1] for row in table[1:]] == ["15"] * 5
+    assert [row.split()[1] for row in table[1:]] == ["15"] * 8
+    assert [row.split()[2] for row in table[1:]] == ["rnn"] * 5 + ["readout"] * 3
     assert "d a<14> += " in finished.stdout
     assert "@ W_aa.T" in finished.stdout
 
@@ -88,6 +89,7 @@ def test_the_picture_is_where_it_says_and_shows_the_last_steps(finished, folder)
     shown = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}  # a label with its subscripts
     assert {f"a<{t}>" for t in range(10, 16)} | {"W_aa", "W_ax", "W_ya", "L"} <= shown
     assert "a<8>" not in shown
+    assert "t = 15" in shown and "t = 0" not in shown  # the readout of the last step stands with the last step
     classes = {word for element in root.iter() for word in element.get("class", "").split()}
     assert {"forward", "backward"} <= classes
 

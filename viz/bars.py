@@ -14,9 +14,12 @@ from tinygrad_seq.viz.shares import Share, Shares
 
 TALL = 44.0  # from the lowest to the highest value
 WIDE = 60.0  # a bar
-ABOVE, BELOW = 22.0, 24.0  # room for text
+ABOVE, BELOW = 22.0, 32.0  # room for text
 LINE = 1.1
-TITLE = "Bars: each step's share of the gradient; outlines: the norm of its term; line: the sum so far, from the last step back."
+TITLE = (
+    "Bars: how much each step adds to the gradient's norm, below the line what it takes away. Outlines: how large its term is by "
+    "itself. Line: the sum so far, from the last step back to the first."
+)
 
 
 def bars(layout: Layout, low: float, high: float) -> tuple[list[str], float]:
@@ -53,7 +56,12 @@ def _strip(layout: Layout, strip: Shares, zero: float, unit: float, scale: tuple
         yield box(f"{name}.{n}.norm", x, zero + sign * full / 2, wide, full, outline | {"id": f"{name}.{n}.norm"})
         said = f"{strip.label}: share {share.share:.3g} of {strip.norm:.3g}, norm of the term {share.norm:.3g}"
         yield box(f"{name}.{n}", x, zero + tall / 2, wide, abs(tall), _flat(f"{name}.{n}", shade) | {"tooltip": escape(said)})
-        yield text(f"{name}.{n}.number", x, zero + min(sign * full, 0.0) - 10, _said(share.share), 9, {"fontcolor": INK})
+        below = zero + min(sign * full, 0.0) - 10
+        several = f" in {share.hides} steps" if share.hides > 1 else ""
+        yield text(f"{name}.{n}.number", x, below, _said(share.share) + several, 9, {"fontcolor": INK})
+        if share.largest is not None:
+            most = f"most at t = {share.largest[0]}: {_said(share.largest[1])}"
+            yield text(f"{name}.{n}.most", x, below - 11, most, 9, {"fontcolor": FAINT})
     yield from _running(strip, spans, zero, unit, name)
     yield from _end(layout, strip, zero, unit, name)
 

@@ -12,12 +12,12 @@ import graphviz
 
 from tinygrad_seq.viz import words
 from tinygrad_seq.viz.bars import bars
-from tinygrad_seq.viz.graph import Edge, Point
+from tinygrad_seq.viz.graph import Edge, Graph, Node, Point
 from tinygrad_seq.viz.layout import GAP, LABEL, Layout, text_width
 from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, label, left_text, number, statement, text
 
 WIDTHS = (0.8, 4.2)
-TINTS = ("#e1f0fd", "#e3f4e6", "#fdf1d6", "#f1e6fb")  # gates, in order of their slots
+TINTS = ("#fdf1d6", "#e1f0fd", "#f1e6fb", "#e3f4e6")  # gates, in order of their names: the same gate looks the same everywhere
 
 # fmt: off
 BOXES = {           # fill, border
@@ -33,13 +33,15 @@ BOXES = {           # fill, border
     "elided":       ("#ffffff", FAINT),
 }
 MARKS = {           # of a gradient that has no place on the scale: colour, width, style, arrowhead, in words
-    "none":         ("#aeb8c8", 0.8, "dotted", "none", "no gradient computed"),
+    "none":         ("#909cb2", 1.0, "dotted", "none", "no gradient computed"),
     "zero":         ("#6b7a99", 0.9, "dashed", "tee",  "exactly 0"),
     "nonfinite":    ("#d1001f", 3.0, "bold",   "dot",  "not finite"),
     "masked":       ("#9aa5b8", 0.9, "dotted", "obox", "masked by padding"),
 }
 # fmt: on
 FORWARD = "#9aa5b8"
+TRUNK = {"color": "#c3cbd9", "penwidth": "2.4", "arrowsize": "0.5"}
+JOIN = 9.0  # how far a weight's term is drawn along its trunk
 CAPTION = 0.85  # of the picture's width, for a viewer whose font is wider than Arial
 CUT = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
 
@@ -64,10 +66,13 @@ def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
         *_legend(layout, floor, low, high),
     ]  # fmt: skip
     body += [_arrow(edge, edge.points, "cut" if edge.cut else "forward", {}) for edge in graph.edges]
+    body += _trunks(graph)
     back = [edge for edge in graph.edges if edge.grad is not None]
     for edge in sorted(back, key=lambda each: (each.grad.norm or 0.0) if each.grad is not None else 0.0):  # strong ones on top
         assert edge.grad is not None
-        body.append(_arrow(edge, edge.twin, "backward", _look(edge.grad.status, edge.grad.norm, low, high)))
+        route = _to_trunk(edge) if edge.source.sums is not None else edge.twin
+        body.append(_arrow(edge, route, "backward", _look(edge.grad.status, edge.grad.norm, low, high)))
+    body += _norms(graph)
     drawing.body = [f"\t{line}\n" for line in body]
     return drawing
 
@@ -107,6 +112,54 @@ def _pos(points: Sequence[Point], look: dict[str, str]) -> str:
     tip = "" if not head else f"e,{number(x1)},{number(y1)} "
     before = [f"{x:.12g},{y:.12g}" for x, y in points[:-3]]  # rounded already
     return tip + " ".join([*before, *[f"{number(x)},{number(y)}" for x, y in shortened]])
+
+
+# ---- where a weight's terms come together -----------------------------------------------------------------------------
+#
+# All terms of a weight's gradient arrive along one line. Drawn in their own colours they would hide each other there, and the
+# strongest would seem to flow past all steps before it. So each ends where it joins the line, which has no colour: what is on
+# it is a sum in the making, and only the arrow from the Σ to the weight says how large it has become.
+
+
+def _to_trunk(edge: Edge) -> list[Point]:
+    """The route of a weight's term, as far as the trunk and a little along it."""
+    (x0, y0), (x1, _) = edge.twin[-4], edge.twin[-1]
+    end = max(x0 - JOIN, x1)
+    return [*edge.twin[:-4], *[(x0 + (end - x0) * k / 3, y0) for k in range(4)]]
+
+
+def _trunks(graph: Graph) -> list[str]:
+    """For each sum of a weight the line along which its terms arrive."""
+    terms: dict[Node, list[Edge]] = {}
+    for edge in graph.edges:
+        if edge.source.sums is not None and edge.grad is not None:
+            terms.setdefault(edge.source, []).append(edge)
+    lines = []
+    for meeting, edges in terms.items():
+        farthest = max(edges, key=lambda edge: edge.twin[-4][0])
+        (x0, y0), (x1, y1) = farthest.twin[-4], farthest.twin[-1]
+        route = [(x0 + (x1 - x0) * k / 3, y0 + (y1 - y0) * k / 3) for k in range(4)]
+        tip = f"the terms of {len(edges)} uses on their way to their sum"
+        attributes = {"class": "trunk", "id": f"{meeting.id}.trunk", "pos": _pos(route, TRUNK), "edgetooltip": escape(tip)}
+        lines.append(statement(f'"{farthest.target.id}" -> "{meeting.id}"', attributes | TRUNK))
+    return lines
+
+
+def _norms(graph: Graph) -> list[str]:
+    """The gradient's norm in numbers, above the arrows along which a state's goes from step to step."""
+    lines = []
+    for edge in graph.edges:
+        a, b = edge.source, edge.target
+        if edge.grad is None or edge.grad.norm is None or a.column is None or b.column is None or a.column == b.column:
+            continue
+        if not {graph.columns[a.column].role, graph.columns[b.column].role} <= {"step", "elided"}:
+            continue
+        level = [(p, q) for p, q in zip(edge.twin[::3], edge.twin[3::3]) if p[1] == q[1]]
+        (x0, y), (x1, _) = max(level, key=lambda ends: abs(ends[0][0] - ends[1][0]), default=((0.0, 0.0), (0.0, 0.0)))
+        said = f"{edge.grad.norm:.2g}"
+        if abs(x1 - x0) > text_width(said, 8) + 12:
+            lines.append(text(f"{edge.id(backward=True)}.norm", (x0 + x1) / 2, y + 7, said, 8, {"fontcolor": FAINT}))
+    return lines
 
 
 def _cards(layout: Layout) -> list[str]:
@@ -151,8 +204,9 @@ def said_range(edge: Edge) -> str:
 
 def _boxes(layout: Layout, markup: bool) -> list[str]:
     lines = []
-    gates = dict.fromkeys(node.slot for node in layout.graph.nodes if node.kind == "gate")
-    tints = {slot: TINTS[n % len(TINTS)] for n, slot in enumerate(gates)}
+    gates = sorted({node.slot for node in layout.graph.nodes if node.kind == "gate"}, key=lambda slot: slot.split(".")[::-1])
+    names = list(dict.fromkeys(slot.rpartition(".")[2] for slot in gates))
+    tints = {slot: TINTS[names.index(slot.rpartition(".")[2]) % len(TINTS)] for slot in gates}
     for node in layout.graph.nodes:
         fill, border = BOXES[node.kind]
         fill = tints.get(node.slot, fill) if node.kind == "gate" else fill
@@ -177,30 +231,39 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
     x, y = layout.left, floor - 22
     lines = []
     if "finite" in statuses:
-        title = "gradient norm"
+        lines += _sample("legend.forward", x, y, {"color": FORWARD, "penwidth": "0.8", "arrowsize": "0.45"}, back=False)
+        lines.append(left_text("legend.forward.text", x + 32, y, "forward", 10))
+        x += 32 + text_width("forward", 10) / CAPTION + GAP
+        title = "gradient norm, on a log scale"
         lines.append(left_text("legend.title", x, y, title, 10))
         x += text_width(title, 10) + 12
         for n, shade in enumerate(RAMP):
             width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * n / (len(RAMP) - 1)
             look = {"class": "legend", "fillcolor": shade, "id": f"legend.{n}", "label": "", "style": "filled", "penwidth": "0"}
             lines.append(box(f"legend.{n}", x + 12 + 24 * n, y + 2, 24, 2 * width, look))
-        for name, at, value in (("low", x, low), ("high", x + 24 * len(RAMP), high)):
+        ends = (("low", x, low), ("middle", x + 12 * len(RAMP), (low * high) ** 0.5), ("high", x + 24 * len(RAMP), high))
+        for name, at, value in ends if high > low else ends[-1:]:
             lines.append(text(f"legend.{name}", at, y - 9, f"{value:.2g}", 9, {"fontcolor": FAINT}))
         x += 24 * len(RAMP) + 24
     marks = [(status, _look(status, None, low, high), MARKS[status][4]) for status in MARKS if status in statuses]
     marks += [("cut", CUT, "cut: the gradient stops here")] if any(edge.cut for edge in graph.edges) else []
     for status, look, said in marks:
-        for end, at in (("a", x + 26), ("b", x)):
-            name = f"legend.{status}.{end}"
-            lines.append(box(name, at, y, 1, 1, {"style": "invis", "label": "", "id": name}))
-        route = [(x + 26 - 26 * k / 3, y) for k in range(4)]
-        attributes = {"class": "legend", "id": f"legend.{status}", "pos": _pos(route, look)}
-        lines.append(statement(f'"legend.{status}.a" -> "legend.{status}.b"', attributes | look))
+        lines += _sample(f"legend.{status}", x, y, look)
         lines.append(left_text(f"legend.{status}.text", x + 32, y, said, 10))
         x += 32 + text_width(said, 10) / CAPTION + GAP
     for n, sentence in enumerate(_wrapped(words.caption(graph), CAPTION * max(layout.right - layout.left, 360.0))):
         lines.append(left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
     return lines
+
+
+def _sample(name: str, x: float, y: float, look: dict[str, str], back: bool = True) -> list[str]:
+    """A short arrow that shows what is meant, back to the left or forward to the right."""
+    start, end = (x + 26, x) if back else (x, x + 26)
+    route = [(start + (end - start) * k / 3, y) for k in range(4)]
+    unseen = {"style": "invis", "label": ""}
+    ends = [box(f"{name}.{k}", at, y, 1, 1, unseen | {"id": f"{name}.{k}"}) for k, at in (("a", start), ("b", end))]
+    attributes = {"class": "legend", "id": name, "pos": _pos(route, look)}
+    return [*ends, statement(f'"{name}.a" -> "{name}.b"', attributes | look)]
 
 
 def _wrapped(text: str, width: float) -> list[str]:

@@ -111,8 +111,29 @@ def build(calls: Calls, level: str, group_of: dict[int, Group], hidden: Hidden) 
         taken.add((node.column, node.slot))
     edges = _edges(calls, {call: nodes[group] for call, group in group_of.items()})
     graph = Graph(level, columns, list(nodes.values()), edges, hidden)
+    if level != "op" and calls.events:
+        leave_out_dead_ends(graph)
     describe(calls, graph, shown)
     return graph
+
+
+def leave_out_dead_ends(graph: Graph) -> None:
+    """What comes after the last step and no loss depends on (the states that a layer hands out, if nobody reads them) counts to
+    the box that it reads, and is none of its own."""
+    while True:
+        read = {edge.source for edge in graph.edges}
+        into: dict[Node, Node] = {}
+        for edge in graph.edges:
+            node = edge.target
+            after = node.column is not None and graph.columns[node.column].role == "after"
+            if after and node.kind == "op" and node not in read and node.grad.status == "none":
+                into[node] = edge.source
+        if not into:
+            return
+        for node, source in into.items():
+            source.entries = sorted({*source.entries, *node.entries})
+        graph.nodes = [node for node in graph.nodes if node not in into]
+        graph.edges = [edge for edge in graph.edges if edge.target not in into]
 
 
 def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:

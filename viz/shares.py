@@ -10,7 +10,8 @@ A share is negative where a step pulls against the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -39,12 +40,16 @@ class Share(NamedTuple):
         norm: of the column's own term. None if it is not finite.
         share: how much of the sum's norm it brings; the shares add up to that norm.
         total: the shares added up from the last column to this one, in the order of the backward pass.
+        hides: how many steps the column stands for.
+        largest: of these the one with the largest share, and that; None where there is one only.
     """
 
     column: int | None
     norm: float | None
     share: float | None
     total: float | None
+    hides: int = 1
+    largest: tuple[int, float] | None = None
 
 
 class Shares(NamedTuple):
@@ -91,10 +96,9 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
     outside = next((i for i, column in enumerate(graph.columns) if column.role in ("before", "after")), None)
     found = []
     for call in chosen:
-        parts: dict[int | None, Array] = {}
+        parts: dict[int | None, dict[Step, Array]] = defaultdict(dict)
         for step, part in by_step(calls.tape, nodes[call].entries[0], calls.events).items():
-            column = outside if step is None else column_of.get(step, outside)
-            parts[column] = parts[column] + part if column in parts else part
+            parts[outside if step is None else column_of.get(step, outside)][step] = part
         if parts:
             found.append(shares(nodes[call].id, nodes[call].label, parts))
     return found
@@ -110,16 +114,18 @@ def _rank(calls: Calls, node: Node, weight: int) -> tuple[bool, bool, float]:
     return not recurrent, len(node.shape) < 2, -(node.grad.norm or 0.0)
 
 
-def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
-    """Norms and shares of the terms of a gradient, given by column.
+def shares(weight: str, label: str, parts: Mapping[int | None, Mapping[Step, Array]]) -> Shares:
+    """Norms and shares of the terms of a gradient, given by column and step.
 
     Example:
         >>> import numpy as np
-        >>> whole = shares("W", "W", {0: np.array([1.0, 2.0]), 1: np.array([3.0, -2.0])})
+        >>> whole = shares("W", "W", {0: {("", 0): np.array([1.0, 2.0])}, 1: {("", 1): np.array([3.0, -2.0])}})
         >>> whole.norm, [each.share for each in whole.columns], [each.total for each in whole.columns]
         (4.0, [1.0, 3.0], [4.0, 3.0])
     """
-    flat = {column: np.asarray(part, np.float64).ravel() for column, part in parts.items()}
+    flat = {
+        column: np.sum([np.ravel(part) for part in terms.values()], axis=0, dtype=np.float64) for column, terms in parts.items()
+    }
     order = sorted(flat, key=lambda column: (column is not None, column or 0))
     found: list[Share] = []
     total = 0.0
@@ -127,10 +133,22 @@ def shares(weight: str, label: str, parts: dict[int | None, Array]) -> Shares:
         whole = np.sum([flat[column] for column in order], axis=0)
         norm = norm_of([whole])
         for column in reversed(order):
-            share = float(flat[column] @ (whole / (norm or 1.0)))
+            towards = whole / (norm or 1.0)
+            share = float(flat[column] @ towards)
             total += share
-            found.append(Share(column, *(x if np.isfinite(x) else None for x in (norm_of([flat[column]]), share, total))))
+            norms = [x if np.isfinite(x) else None for x in (norm_of([flat[column]]), share, total)]
+            hides, largest = len(parts[column]), _largest(parts[column], towards)
+            found.append(Share(column, norms[0], norms[1], norms[2], hides, largest))
     return Shares(weight, label, norm if np.isfinite(norm) else None, found[::-1])
+
+
+def _largest(terms: Mapping[Step, Array], towards: Array) -> tuple[int, float] | None:
+    """Of several steps the one that goes farthest in this direction, and how far."""
+    if len(terms) < 2:
+        return None
+    far = {step[1]: float(np.ravel(term) @ towards) for step, term in terms.items() if step is not None}
+    finite = {t: share for t, share in far.items() if np.isfinite(share)}
+    return max(finite.items(), key=lambda each: each[1]) if finite else None
 
 
 def by_step(tape: Tape, weight: int, events: Sequence[Event] | None = None) -> dict[Step, Array]:

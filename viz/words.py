@@ -18,7 +18,22 @@ def caption(graph: Graph) -> str:
     time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
     said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
     said = said[0].upper() + said[1:]
-    return " ".join([said, *[_flow(state) for state in _states(graph) if len(state.norms) > 1][:3], *_cuts(graph)])
+    states = [state for state in _states(graph) if len(state.norms) > 1][:3]
+    losses = _enters_at(graph)
+    return " ".join([said, *[_flow(state, losses) for state in states], *_cuts(graph)])
+
+
+def _enters_at(graph: Graph) -> int:
+    """At how many steps gradient comes in from a loss: not from the next step, and not from a weight."""
+    steps: set[int | None] = set()
+    for edge in graph.edges:
+        column, t = edge.target.column, edge.source.t
+        after = column is not None and graph.columns[column].role == "after"
+        if edge.grad is not None and edge.grad.norm and t is not None and (after or edge.target.kind == "loss"):
+            steps.add(t)
+        elif edge.grad is not None and edge.grad.norm and after and edge.source.steps is not None:
+            steps |= {*range(edge.source.steps[0], edge.source.steps[1] + 1)}
+    return len(steps)
 
 
 def _cuts(graph: Graph) -> list[str]:
@@ -107,8 +122,8 @@ class _State(NamedTuple):
     norms: dict[int, float]
 
 
-def _flow(state: _State) -> str:
-    """How the gradient norm at a state changes on its way back."""
+def _flow(state: _State, losses: int) -> str:
+    """How the gradient norm at a state changes on its way back, and whether other steps bring gradient of their own meanwhile."""
     norms, first, last = state.norms, min(state.norms), max(state.norms)
     if state.reverse:
         first, last = last, first
@@ -116,11 +131,13 @@ def _flow(state: _State) -> str:
     way = "Forward" if state.reverse else "Back"
     if f"{rate:.3f}" == "1.000":
         return f"{way} in time, the gradient norm at {state.name} stays at {norms[last]:.2g}."
-    verb = "falls" if rate < 1 else "grows"
+    verb = "goes" if losses > 1 else "falls" if rate < 1 else "grows"
     change = f"{way} in time, the gradient norm at {state.name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
+    if losses > 1:  # then a norm says how much there is at a step, not what is left of what was
+        return f"{change}, by a factor of {rate:.2f} per step on average; losses at {losses} steps bring gradient in on the way."
     lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]
     reached = f"; 95 % of it is lost by t = {min(lost) if state.reverse else max(lost)}" if lost else ""
-    return f"{change}, by a factor of {rate:.2f} per step{reached}."
+    return f"{change}, by a factor of {rate:.2f} per step on average{reached}."
 
 
 def _states(graph: Graph) -> list[_State]:

@@ -4,13 +4,14 @@ The run is two steps of a cell in `Recurrent`, and a loss of the last output alo
 
     h<init>   [c<init>]                               one for each state: S nodes
     W -- Σ                                            for each of P weights, which both steps use: 2 P nodes, P edges
-    h<1> -- stack   [c<1> -- stack]                   the layer's last state: S nodes, S edges
+    h<1> -- stack   [c<1> -- stack]                   the layer's last state, which no loss reads: at level "op" S nodes, S edges
     h<1> -- [ ] -- × -- L                             the loss: 3 nodes, 3 edges
 
-so that N nodes and E edges into them at each step make 2 N + 2 P + 2 S + 3 nodes and 2 E + P + S + 3 edges, and a Σ is to
-be added (1 node, 1 edge) where gradients of one value meet, or meet one step before. At level "cell" a step is x<t> and the
-cell. It reads x<t>, P weights and, at t = 0, S states; at t = 1 one arrow brings them all. At level "rolled" all this stands
-there once, without any Σ: x<t>, the cell, P weights, S initial states, S loops.
+so that N nodes and E edges into them at each step make 2 N + 2 P + 2 S + 3 nodes and 2 E + P + S + 3 edges (at the other
+levels 2 N + 2 P + S + 3 and 2 E + P + 3), and a Σ is to be added (1 node, 1 edge) where gradients of one value meet, or meet
+one step before. At level "cell" a step is x<t> and the cell. It reads x<t>, P weights and, at t = 0, S states; at t = 1 one
+arrow brings them all. At level "rolled" all this stands there once, without any Σ: x<t>, the cell, P weights, S initial
+states, S loops.
 """
 
 import os
@@ -90,11 +91,11 @@ def test_counts_by_hand(name):
     W, S = step.weights, step.states
     expected = {
         "op": (2 * step.nodes + step.sums + 2 * W + 2 * S + 3, 2 * step.edges + step.sums + W + S + 3),
-        "cell": (2 * 2 + 2 * W + 2 * S + 3, (1 + W + S) + (1 + W + 1) + W + S + 3),
-        "rolled": (2 + W + 2 * S + 3, 1 + W + S + S + S + 3),
+        "cell": (2 * 2 + 2 * W + S + 3, (1 + W + S) + (1 + W + 1) + W + 3),
+        "rolled": (2 + W + S + 3, 1 + W + S + S + 3),
     }
     nodes, edges = step.gate_nodes, step.gate_edges
-    expected["gate"] = (2 * nodes + step.sums + 2 * W + 2 * S + 3, 2 * edges + step.sums + W + S + 3)
+    expected["gate"] = (2 * nodes + step.sums + 2 * W + S + 3, 2 * edges + step.sums + W + 3)
     for level, counts in expected.items():
         data = viz.draw(tape, level=level, steps="all").data
         forward = [edge for edge in data["edges"] if edge["kind"] == "forward"]

@@ -119,7 +119,7 @@ def test_shares_of_a_readout_over_all_of_time_stand_under_the_decoders_steps():
 
 def test_shares_by_hand():
     """Terms (3, 0) and (-1, 4): their sum (2, 4) has norm sqrt(20); shares 6 / sqrt(20) and 14 / sqrt(20)."""
-    strip = shares.shares("W", "W", {0: np.array([3.0, 0.0]), 1: np.array([-1.0, 4.0])})
+    strip = shares.shares("W", "W", {0: {("", 0): np.array([3.0, 0.0])}, 1: {("", 1): np.array([-1.0, 4.0])}})
     root = np.sqrt(20)
     assert strip.norm == pytest.approx(root)
     assert [each.share for each in strip.columns] == pytest.approx([6 / root, 14 / root])
@@ -127,14 +127,29 @@ def test_shares_by_hand():
     assert [each.norm for each in strip.columns] == pytest.approx([3, np.sqrt(17)])
 
 
+def test_of_several_steps_in_one_column_the_largest_share_is_known():
+    terms = {("", 2): np.array([1.0, 0.0]), ("", 3): np.array([2.5, 1.0]), ("", 4): np.array([0.5, -1.0])}
+    (several,) = shares.shares("W", "W", {0: terms}).columns
+    assert (several.hides, several.share, several.largest) == (3, 4.0, (3, 2.5))
+    tape, loss = runs.elman(12)
+    loss.backward()
+    drawing = viz.draw(tape, level="cell", steps=4)
+    hidden = next(step for step in drawing.data["shares"][0]["steps"] if step["hides"] > 1)
+    assert hidden["hides"] == 8
+    single = {step["t"]: step["share"] for step in viz.draw(tape, level="cell", steps="all").data["shares"][0]["steps"]}
+    t, share = hidden["largest"]
+    assert share == pytest.approx(max(single[t] for t in range(3, 11))) == single[t]
+    assert "in 8 steps" in drawing.source and f"most at t = {t}" in drawing.source
+
+
 def test_a_step_against_the_others_has_a_negative_share():
-    strip = shares.shares("W", "W", {0: np.array([-1.0]), 1: np.array([3.0])})
+    strip = shares.shares("W", "W", {0: {("", 0): np.array([-1.0])}, 1: {("", 1): np.array([3.0])}})
     assert [each.share for each in strip.columns] == [-1.0, 3.0]
     assert strip.norm == 2.0
 
 
 def test_shares_that_are_not_finite_are_said_to_be():
-    strip = shares.shares("W", "W", {0: np.array([1.0]), 1: np.array([np.nan])})
+    strip = shares.shares("W", "W", {0: {("", 0): np.array([1.0])}, 1: {("", 1): np.array([np.nan])}})
     assert strip.norm is None
     assert strip.columns[1] == shares.Share(1, None, None, None)
     w, h = tg.Parameter([[0.0]], name="w"), tg.tensor([[1.0]], name="h<init>")

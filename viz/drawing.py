@@ -19,6 +19,7 @@ from tinygrad_seq.listing import Tape
 from tinygrad_seq.sweep import _collector_waiting
 from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.viz import dot, program, typeset, words
+from tinygrad_seq.viz.dark import dark_rules
 from tinygrad_seq.viz.extract import extract
 from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.layout import layout
@@ -140,14 +141,15 @@ class Drawing:
         opened = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', head[0])
         words_ = html.escape(escape(self.alt_text).replace("&amp;", "&"), quote=True)
         opened = opened[:-1] + f' role="img" aria-label="{words_}" style="max-width:100%;height:auto">'
-        return drawn[: head.start()] + opened + typeset.in_svg(drawn[head.end() :])
+        body = typeset.in_svg(drawn[head.end() :])
+        return f"{drawn[: head.start()]}{opened}\n<style>\n{dark_rules(body)}</style>{body}"
 
     def html(self) -> str:
         """A page of its own around the picture, which loads nothing."""
         svg = self.svg()
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>tinygrad_seq</title>\n'
-            "<style>body { margin: 1em; background: white; font-family: Arial, sans-serif }</style></head>\n"
+            "<style>:root { color-scheme: light dark } body { margin: 1em; font-family: Arial, sans-serif }</style></head>\n"
             f"<body>\n{svg[svg.index('<svg') :]}\n</body>\n</html>\n"
         )
 

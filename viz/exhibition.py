@@ -27,7 +27,7 @@ details { margin-top: .5rem; color: #6b7a99 }
   body { color: #d5dcea; background: #161a22 }
   a { color: #9db7e8 }
   details { color: #9fabc1 }
-  .picture { background: #f4f6fa; border-color: #33415c }
+  .picture { background: #1f1f1f; border-color: #33415c }
 }
 """.strip()
 

@@ -29,6 +29,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
     bars.py      a weight's gradient by step, as bars below the columns
     program.py   where to find a Graphviz that draws it
     drawing.py   `Drawing` and `draw`: what a user holds
+    dark.py      the picture's colours for dark pages
     flow.py      the gradient's way back as curves and heatmaps
 """
 

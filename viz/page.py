@@ -7,12 +7,10 @@ Its script is a function of one number, the step, so that going back is no other
 from __future__ import annotations
 
 import base64
-import colorsys
 import hashlib
 import html
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -97,7 +95,7 @@ class Page:
         pictures = [svg[svg.index("<svg") :] for svg in (drawing.svg() for drawing in self._drawings)]
         return Template(_part("player.html")).substitute(
             policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'; base-uri 'none'",
-            style=_part("player.css") + dark_rules("".join(pictures)),
+            style=_part("player.css"),
             level=self._drawings[0].data["level"],
             scale=_scale(self._drawings[0].data["edges"]),
             picture=pictures[0],
@@ -138,35 +136,6 @@ def as_script_data(data: Any) -> str:
         ["\u003c/script>"]
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
-
-
-# ---- the picture in the dark ------------------------------------------------------------------------------------------
-
-SCALED = {"backward", "legend", "share"}  # classes of what is drawn in the scale's colours: there a colour is a number
-
-
-def dark_rules(svg: str) -> str:
-    """For readers who prefer dark pages: the picture's colours with their lightness turned over."""
-    groups = re.findall(r'<g id="[^"]*" class="([^"]*)">(.*?)(?=<g id="[^"]*" class="|$)', svg, re.DOTALL)
-    plain = "".join(body for classes, body in groups if not SCALED & set(classes.split()))
-    rules = [
-        f'.picture [{use}="{colour}"]{{{use}:{darkened(colour)}}}'
-        for use, colour in sorted({("fill", "white"), *re.findall(r'(fill|stroke)="(#[0-9a-f]{6})"', plain)})
-    ]
-    return "\n@media screen and (prefers-color-scheme: dark) {\n" + "\n".join(rules) + "\n}\n"
-
-
-def darkened(colour: str) -> str:
-    """A colour for a dark page that does what this one does on a white page.
-
-    Example:
-        >>> darkened("#ffffff"), darkened("#33415c")
-        ('#1f1f1f', '#a4adbf')
-    """
-    colour = "#ffffff" if colour == "white" else colour
-    hue, light, saturation = colorsys.rgb_to_hls(*[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
-    mixed = colorsys.hls_to_rgb(hue, 0.12 + 0.8 * (1 - light), 0.6 * saturation)
-    return "#" + "".join(f"{round(255 * part):02x}" for part in mixed)
 
 
 def _digest(script: str) -> str:

@@ -592,7 +592,9 @@ def test_in_a_notebook_it_has_a_frame_of_its_own():
 
 def test_the_pictures_own_colours_turn_dark_and_the_scales_do_not():
     svg = viz.draw(played("lstm")[0], level="gate").svg()
-    rules = dict(re.findall(r'\[(?:fill|stroke)="(#?\w+)"\].*?\{\w+:(#\w{6})\}', page.dark_rules(svg)))
+    style = svg[svg.index("<style>") : svg.index("</style>")]
+    assert "@media screen and (prefers-color-scheme: dark)" in style
+    rules = dict(re.findall(r'\[(?:fill|stroke)="(#?\w+)"\].*?\{\w+:(#\w{6})\}', style))
     assert {"white", "#ffffff", "#33415c", "#dde7fb"} <= rules.keys()
     assert not {"#2c4875", "#ffa600"} & rules.keys()
     for light, dark in rules.items():

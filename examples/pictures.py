@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import _write, options
+from common import _write, options, read_text
 from PIL import Image
 
 import tinygrad_seq as tg
 from tinygrad_seq import viz
-from tinygrad_seq.models import SequenceTagger
+from tinygrad_seq.models import SequenceClassifier, SequenceTagger
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COLOURS = 256  # of a plot's PNG: more than anyone can tell apart, in a third of the bytes
@@ -37,9 +37,39 @@ def gradient_flow() -> bytes:
     return plotted(viz.gradient_flow(tapes, panels=["flow", "eigenvalues"]))
 
 
+def lstm_backward() -> bytes:
+    """Three letters of Hamlet through an LSTM, gate by gate, and the gradient of the loss at the last one on its way back."""
+    return drawn("lstm", "To ", level="gate")
+
+
+def rnn_over_time() -> bytes:
+    """A line of Hamlet through a plain recurrent network: 18 of its 22 steps in one box, and what is left of the gradient."""
+    return drawn("rnn", "To be, or not to be: t", level="cell", steps=5)
+
+
 PICTURES: dict[str, Callable[[], bytes]] = {
+    "lstm-backward.svg": lstm_backward,
+    "rnn-over-time.svg": rnn_over_time,
     "gradient-flow.png": gradient_flow,
 }
+
+
+def drawn(cell: str, read: str, **options: Any) -> bytes:
+    """A run over some letters of Hamlet, before any training, with a loss on the letter that comes after them."""
+    text = read_text("hamlet.txt")
+    vocabulary = tg.data.Vocabulary(sorted(set(text)))
+    start = text.index(read)
+    tokens = np.array(vocabulary.encode(text[start : start + len(read)]))[:, None]
+    tg.manual_seed(0)
+    model = SequenceClassifier(len(vocabulary), 16, len(vocabulary), embedding_size=8, cell=cell)
+    for path, parameter in model.named_parameters():
+        name = path.rpartition(".")[2]
+        parameter.name = {"embedding": "E", "readout": f"{name}_y"}.get(path.split(".")[-2], name)
+    with tg.record() as tape:
+        loss = model.loss(tokens, np.array(vocabulary.encode(text[start + len(read)])))
+        loss.name = "L"
+    loss.backward()
+    return viz.draw(tape, **options).svg().encode()
 
 
 def plotted(figure: Any) -> bytes:

@@ -113,7 +113,7 @@ def mse(prediction: Any, target: Any, mask: Any = None, *, reduction: str = "mea
         5.0
     """
     prediction = _floating(prediction, "prediction")
-    target = target if isinstance(target, Tensor) else Tensor(as_array(target))
+    target = target if isinstance(target, Tensor) else Tensor(as_array(target, prediction.dtype))
     _same_shape(prediction, target, "prediction", "target")
     elements = _mask(mask, prediction.shape, leading=True)
     with scope("loss"):
@@ -189,7 +189,7 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
     if scores.ndim == 0:
         raise ShapeError("scores need an axis of classes, the last one, and a 0-d tensor has none")
     shape, classes = scores.shape[:-1], scores.shape[-1]
-    given = as_array(targets)
+    given = as_array(targets, scores.dtype)
     rows = _mask(mask, shape)
     if given.dtype.kind == "f" and given.shape == scores.shape:
         if ignore_index is not None:
@@ -217,7 +217,7 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
 def _binary(prediction: Any, targets: Any, mask: Any, name: str) -> tuple[Tensor, Tensor, Array | None]:
     """(prediction, targets of its dtype with 0 where they do not count, mask) for the two binary losses."""
     made = _floating(prediction, name)
-    given = targets if isinstance(targets, Tensor) else Tensor(as_array(targets))
+    given = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, made.dtype))
     _same_shape(made, given, name, "targets")
     elements = _mask(mask, made.shape, leading=True)
     _refuse_outside_of_unit(given.data, elements, "target")
@@ -267,7 +267,7 @@ def _likelihood(log_p: Tensor, truth: Truth, weight: Any, label_smoothing: float
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share between 0 and 1, not {label_smoothing}")
     if weight is not None:
-        weight = as_array(weight).astype(log_p.dtype)
+        weight = as_array(weight, log_p.dtype).astype(log_p.dtype)
         if weight.shape != (classes,):
             raise ShapeError(f"weight needs a number for each of {classes} classes, shape ({classes},), got {weight.shape}")
     per_row = None

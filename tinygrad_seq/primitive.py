@@ -363,13 +363,13 @@ class Binary(Primitive):
             first, left = a.data, a.node
             live = 1 if left is not None and left.requires_grad else 0
         else:
-            first, left, live = as_operand(a), None, 0
+            first, left, live = as_operand(a, b.data if isinstance(b, Tensor) else None), None, 0
         if isinstance(b, Tensor):
             second, right = b.data, b.node
             if right is not None and right.requires_grad:
                 live |= 2
         else:
-            second, right = as_operand(b), None
+            second, right = as_operand(b, first), None
         try:
             y = self.forward(first, second)
         except (ValueError, TypeError, IndexError) as error:

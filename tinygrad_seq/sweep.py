@@ -79,7 +79,7 @@ def seed(loss: Tensor, gradient: Any, taped: bool = False) -> Any:
                 "or reduce to a scalar first, for example with .sum() or .mean()"
             )
         return np.ones(loss.shape, loss.dtype)
-    array = as_array(gradient)
+    array = as_array(gradient, loss.dtype)
     if array.shape != loss.shape:
         raise AutodiffError(f"the seed has shape {array.shape}, and it is for {_told(loss)}: the shapes must be equal")
     if taped and isinstance(gradient, Tensor):

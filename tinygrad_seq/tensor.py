@@ -38,7 +38,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str 
         >>> tg.tensor([[1.0, 2.0]])
         Tensor([[1., 2.]], dtype=float32)
     """
-    made = Tensor(numeric(np.array(as_array(data), dtype=dtype)))
+    made = Tensor(numeric(np.array(as_array(data, dtype), dtype=dtype)))
     made.requires_grad = requires_grad
     if name is not None:
         made.name = name
@@ -145,7 +145,7 @@ class Tensor:
     @grad.setter
     def grad(self, gradient: Any) -> None:
         if gradient is not None:
-            gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
+            gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient, self.dtype))
             if gradient.shape != self.shape:
                 raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {self.shape}")
             gradient = gradient if gradient.dtype == self.dtype else gradient.astype(self.dtype)
@@ -227,7 +227,7 @@ class Tensor:
             raise AutodiffError(
                 f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation"
             )
-        values = as_array(values)
+        values = as_array(values, self.dtype)
         if np.broadcast_shapes(values.shape, self.shape) != self.shape:
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
         if not np.can_cast(values.dtype, self.dtype, "same_kind"):
@@ -451,7 +451,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None, name: str | None = None) -> None:
-        super().__init__(numeric(np.array(as_array(data), dtype=dtype)))
+        super().__init__(numeric(np.array(as_array(data, dtype), dtype=dtype)))
         self.requires_grad = True
         if name is not None:
             self.name = name
@@ -507,10 +507,11 @@ class Hook:
 # ---- operands and dtypes --------------------------------------------------------------------------------------------
 
 
-def as_array(data: Any) -> Array:
+def as_array(data: Any, wanted: Any = None) -> Array:
     """Data as a NumPy array of numbers or truth values; no copy where none is needed.
 
-    What has a dtype keeps it, arrays and NumPy's numbers in lists too; Python's floats become the default dtype.
+    What has a dtype keeps it, arrays and NumPy's numbers in lists too. Python's floats get the default dtype; where a dtype is
+    `wanted`, they stay as precise as they are, for whoever will convert them.
     """
     if isinstance(data, Tensor):
         return data.data
@@ -521,6 +522,8 @@ def as_array(data: Any) -> Array:
     dtypes = _dtypes_in(data) if isinstance(data, (list, tuple)) else set()
     array = numeric(np.asarray(data), type(data))
     if isinstance(data, np.generic) or hasattr(data, "__array__") or array.dtype.kind != "f":
+        return array
+    if wanted is not None:
         return array
     return array.astype(np.result_type(*dtypes, 0.0) if dtypes else default_dtype(), copy=False)
 
@@ -533,12 +536,19 @@ def numeric(array: Array, made_of: type | None = None) -> Array:
     return array
 
 
-def as_operand(value: Any) -> Any:
-    """What a primitive computes with: an array, or a Python number, whose dtype is weak (NEP 50)."""
+def as_operand(value: Any, beside: Any = None) -> Any:
+    """What a primitive computes with: an array, or a Python number, whose dtype is weak (NEP 50).
+
+    Lists of Python's floats keep their precision where they stand `beside` something of more than the default dtype's.
+    """
     kind = type(value)
     if kind is np.ndarray:
         return value if value.dtype.kind in "fiub" else numeric(value)
-    return value if kind is float or kind is int or kind is bool or value is None else as_array(value)
+    if kind is float or kind is int or kind is bool or value is None:
+        return value
+    other = getattr(beside, "dtype", None)
+    precise = other is not None and other.itemsize > default_dtype().itemsize
+    return as_array(value, other if precise else None)
 
 
 def node_of(operand: Any) -> Any:

@@ -34,11 +34,27 @@ def test_the_default_dtype_is_process_wide_with_an_override_for_a_block():
         tg.set_default_dtype(np.int64)
 
 
+def test_python_floats_are_not_rounded_on_their_way_into_a_wider_dtype():
+    x = tg.tensor(np.ones(2), requires_grad=True)
+    assert tg.tensor(0.1, dtype=np.float64).item() == tg.Parameter([0.1], dtype="float64").item() == 0.1
+    assert tg.tensor([2.0**24 + 1], dtype=np.int64).item() == 2**24 + 1
+    assert (x * [0.1, 0.2]).tolist() == ([0.1, 0.2] * x).tolist() == [0.1, 0.2]
+    assert (x.astype(np.float32) * [0.1, 0.2]).dtype == np.float32
+    assert x.at[:].set([0.1, 0.2]).tolist() == [0.1, 0.2] and x.at[:].add([0.1, 0.2]).tolist() == [1.1, 1.2]
+    assert tg.losses.mse(x, [0.9, 0.9], reduction="sum").item() == 2 * (1 - 0.9) ** 2
+    (x * 1).backward([0.1, 0.2])
+    assert x.grad.tolist() == [0.1, 0.2]
+    x.grad = [0.3, 0.4]
+    assert x.grad.tolist() == [0.3, 0.4]
+    x.overwrite([0.1, 0.2])
+    assert x.tolist() == [0.1, 0.2]
+
+
 def test_python_numbers_are_weak():
     x = tg.tensor(np.ones(2, np.float16), requires_grad=True)
     assert (1 - x * 2.5).dtype == np.float16
     assert (x + np.float64(1)).dtype == np.float64
-    for y in (tg.exp(0.5), tg.add(1, 0.5), tg.gelu(0.5), tg.where(True, 1.0, 2.0), tg.sum([0.5, 1.5])):
+    for y in (tg.exp(0.5), tg.add(1, 0.5), tg.add(1.0, [0.5]), tg.add([0.5], 1.0), tg.gelu(0.5), tg.where(True, 1.0, 2.0), tg.sum([0.5, 1.5])):
         assert y.dtype == np.float32  # nothing has a dtype, so the default one
     assert tg.exp(np.float64(0.5)).dtype == np.float64 and tg.add(1, 2).dtype == np.int64
 

@@ -302,7 +302,7 @@ def at_set(x: Any, values: Any, index: Any) -> Tensor:
         ValueError: if the values do not fit the place.
         TypeError: if the values would be cut to x's dtype, floating ones to integers.
     """
-    return _written(x, values, index=plain(index))  # type: ignore[no-any-return]
+    return _written(x, _precise(values, x), index=plain(index))  # type: ignore[no-any-return]
 
 
 def at_add(x: Any, values: Any, index: Any) -> Tensor:
@@ -310,7 +310,12 @@ def at_add(x: Any, values: Any, index: Any) -> Tensor:
 
     Arguments and errors are those of `at_set`.
     """
-    return _added(x, values, index=plain(index))  # type: ignore[no-any-return]
+    return _added(x, _precise(values, x), index=plain(index))  # type: ignore[no-any-return]
+
+
+def _precise(values: Any, x: Any) -> Any:
+    """Lists of numbers as precise as they are: the place has a dtype for them."""
+    return as_array(values, x.dtype) if isinstance(values, (list, tuple)) else values
 
 
 implements[Place.set] = at_set

@@ -74,7 +74,7 @@ def check_grads(
             raise ValueError("check_grads needs a function that returns a floating number or array")
         return [(path, y if isinstance(y, Tensor) else Tensor(y)) for path, y in ys]
 
-    xs = [np.array(as_array(x), np.float64) for _, x in found]
+    xs = [np.array(as_array(x, np.float64), np.float64) for _, x in found]
     rng = np.random.default_rng(0)
     with setting(grad=True, tape=None), using_dtype(np.float64), np.errstate(all="ignore"):
         check = Check(flat, [path for path, _ in found], xs, 1, Tolerance(eps, rtol, atol))

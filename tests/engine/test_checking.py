@@ -413,6 +413,17 @@ def test_zero_times_infinity_is_zero_unless_it_is_hunted() -> None:
             (np.sqrt(x) * np.array([0.0, 1.0], np.float32)).sum().backward()
 
 
+def test_a_python_number_is_checked_as_it_is() -> None:
+    seen: list[Any] = []
+
+    def f(x: Any) -> Any:
+        seen.append(x.item())
+        return x * x
+
+    check_grads(f, 0.1)
+    assert seen[0] == 0.1
+
+
 def test_finite_programs_run_undisturbed() -> None:
     with tg.detect_anomaly():
         loss = program()

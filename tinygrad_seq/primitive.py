@@ -34,7 +34,7 @@ import numpy as np
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_operand, default_dtype, implements, node_of, result_of, wrapped
+from tinygrad_seq.tensor import Tensor, as_operand, as_operands, default_dtype, implements, node_of, result_of, wrapped
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]]
 Plan = tuple[Taker, tuple[Route, ...]]
@@ -195,7 +195,7 @@ class Primitive:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor, or a tuple of them if it is `several`."""
         if len(operands) != len(self.inputs) or not params.keys() <= self.defaults.keys():
             operands, params = self._bind(operands, params)
-        arrays = [operand.data if isinstance(operand, Tensor) else as_operand(operand) for operand in operands]
+        arrays = as_operands(operands)
         live = 0  # a bit for each input that needs a gradient
         for i, operand in enumerate(operands):
             if isinstance(operand, Tensor) and operand.requires_grad:

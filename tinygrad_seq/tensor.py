@@ -7,7 +7,7 @@ operators (`a @ b`), the NumPy protocols (`np.tanh(a)`, `array + a`) and the met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -549,6 +549,14 @@ def as_operand(value: Any, beside: Any = None) -> Any:
     other = getattr(beside, "dtype", None)
     precise = other is not None and other.itemsize > default_dtype().itemsize
     return as_array(value, other if precise else None)
+
+
+def as_operands(values: Sequence[Any]) -> list[Any]:
+    """What a primitive of many inputs computes with; see `as_operand`."""
+    beside = None
+    if any(type(value) is list or type(value) is tuple for value in values):
+        beside = max([value for value in values if hasattr(value, "dtype")], key=lambda value: value.dtype.itemsize, default=None)
+    return [value.data if isinstance(value, Tensor) else as_operand(value, beside) for value in values]
 
 
 def node_of(operand: Any) -> Any:

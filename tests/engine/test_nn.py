@@ -168,7 +168,7 @@ def test_the_padding_row_gets_no_gradient_at_any_order() -> None:
 @pytest.mark.parametrize(("tokens", "error", "problem"), [
     ([0, 4], IndexError, r"embedding of \(4, 2\) float64, \(2,\) int64, in words, t=1: token 4 is outside of 0 to 3"),
     ([-1], IndexError, "token -1 is outside of 0 to 3"),
-    ([0.0], TypeError, "tokens are integers, not float32"),
+    ([0.0], TypeError, "tokens are integers, not float"),
     ([True], TypeError, "tokens are integers, not bool"),
 ])  # fmt: skip
 def test_tokens_that_are_none_are_named(tokens: Any, error: type[Exception], problem: str) -> None:

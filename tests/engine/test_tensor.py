@@ -40,6 +40,11 @@ def test_python_floats_are_not_rounded_on_their_way_into_a_wider_dtype():
     assert tg.tensor([2.0**24 + 1], dtype=np.int64).item() == 2**24 + 1
     assert (x * [0.1, 0.2]).tolist() == ([0.1, 0.2] * x).tolist() == [0.1, 0.2]
     assert (x.astype(np.float32) * [0.1, 0.2]).dtype == np.float32
+    assert np.where([True, False], x, [0.1, 0.1]).tolist() == [1, 0.1] and np.clip(x, None, [0.1, 0.2]).tolist() == [0.1, 0.2]
+    assert np.concatenate([x, [0.1]]).tolist() == [1, 1, 0.1] and np.stack([[0.1, 0.2], x]).tolist()[0] == [0.1, 0.2]
+    for product in (np.dot([0.1, 0.0], x), np.inner(x, [0.1, 0.0]), np.vdot([0.1, 0.0], x), np.einsum("i,i", x, [0.1, 0.0])):
+        assert product.item() == 0.1 and product.requires_grad
+    assert np.allclose(x * 0.1, [0.1, 0.1], rtol=0, atol=1e-12) and np.dot(0.1, x).tolist() == [0.1, 0.1]
     assert x.at[:].set([0.1, 0.2]).tolist() == [0.1, 0.2] and x.at[:].add([0.1, 0.2]).tolist() == [1.1, 1.2]
     assert tg.losses.mse(x, [0.9, 0.9], reduction="sum").item() == 2 * (1 - 0.9) ** 2
     (x * 1).backward([0.1, 0.2])

@@ -21,7 +21,7 @@ from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import Shape, shaped, strided, view
 from tinygrad_seq.primitive import Sample, primitive
 from tinygrad_seq.sweep import unbroadcast
-from tinygrad_seq.tensor import Tensor, as_array, implements
+from tinygrad_seq.tensor import Tensor, as_operands, implements
 
 # ---- matmul -------------------------------------------------------------------------------------------------------------
 
@@ -85,25 +85,21 @@ matmul = primitive(
 
 def dot(a: Any, b: Any) -> Tensor:
     """The product of `np.dot`: of numbers, vectors and matrices as usual; in more axes, over a's last and b's last but one."""
-    a, b = _operand(a), _operand(b)
-    if a.ndim == 0 or b.ndim == 0:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
         return multiply(a, b)  # type: ignore[no-any-return]
-    return matmul(a, b) if b.ndim < 3 else tensordot(a, b, (-1, -2))  # type: ignore[no-any-return]
+    return matmul(a, b) if np.ndim(b) < 3 else tensordot(a, b, (-1, -2))  # type: ignore[no-any-return]
 
 
 def inner(a: Any, b: Any) -> Tensor:
     """The product over the last axes of a and b, as `np.inner`."""
-    a, b = _operand(a), _operand(b)
-    return multiply(a, b) if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, (-1, -1))  # type: ignore[no-any-return]
+    scaled = np.ndim(a) == 0 or np.ndim(b) == 0
+    return multiply(a, b) if scaled else tensordot(a, b, (-1, -1))  # type: ignore[no-any-return]
 
 
 def vdot(a: Any, b: Any) -> Tensor:
     """The sum of the products of all entries, of the flattened a and b, as `np.vdot`."""
-    return matmul(np.ravel(_operand(a)), np.ravel(_operand(b)))  # type: ignore[no-any-return]
-
-
-def _operand(x: Any) -> Any:
-    return x if isinstance(x, Tensor) else as_array(x)
+    left, right = (x if isinstance(x, Tensor) else array for x, array in zip((a, b), as_operands([a, b])))
+    return matmul(np.ravel(left), np.ravel(right))  # type: ignore[no-any-return]
 
 
 implements[np.dot] = dot

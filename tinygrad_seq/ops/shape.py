@@ -21,7 +21,7 @@ from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import shaped, view
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Rule
-from tinygrad_seq.tensor import Tensor, as_array, implements
+from tinygrad_seq.tensor import Tensor, as_array, as_operands, implements
 
 Shape = tuple[int, ...]
 
@@ -173,7 +173,8 @@ def concatenate(arrays: Iterable[Any], axis: int | None = 0) -> Tensor:
     Raises:
         ShapeError: if the shapes do not fit together.
     """
-    arrays = [array if isinstance(array, Tensor) else as_array(array) for array in arrays]
+    given = list(arrays)
+    arrays = [array if isinstance(array, Tensor) else as_array(value) for array, value in zip(given, as_operands(given))]
     if axis is None:
         arrays, axis = [array.reshape(-1) for array in arrays], 0
     lengths = [array.shape[axis] if -array.ndim <= axis < array.ndim else 0 for array in arrays]  # if none, NumPy complains

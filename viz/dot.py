@@ -72,7 +72,7 @@ def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
         assert edge.grad is not None
         route = _to_trunk(edge) if edge.source.sums is not None else edge.twin
         body.append(_arrow(edge, route, "backward", _look(edge.grad.status, edge.grad.norm, low, high)))
-    body += _norms(graph)
+    body += _norms(layout)
     drawing.body = [f"\t{line}\n" for line in body]
     return drawing
 
@@ -145,14 +145,16 @@ def _trunks(graph: Graph) -> list[str]:
     return lines
 
 
-def _norms(graph: Graph) -> list[str]:
-    """The gradient's norm in numbers, above the arrows along which a state's goes from step to step."""
+def _norms(layout: Layout) -> list[str]:
+    """The gradient's norm in numbers, above the lanes along which a state's goes from step to step."""
     lines = []
-    for edge in graph.edges:
-        a, b = edge.source, edge.target
-        if edge.grad is None or edge.grad.norm is None or a.column is None or b.column is None or a.column == b.column:
+    for edge, (wire, _) in zip(layout.graph.edges, layout.wires):
+        a, b = edge.source.column, edge.target.column
+        if edge.grad is None or not edge.grad.norm or a is None or b is None or abs(a - b) != 1:
             continue
-        if not {graph.columns[a.column].role, graph.columns[b.column].role} <= {"step", "elided"}:
+        roles = {layout.graph.columns[a].role, layout.graph.columns[b].role}
+        on_lane = wire.source is not None and (wire.source is wire.target or wire in wire.source.straight)
+        if not roles <= {"step", "elided"} or not (on_lane or "elided" in roles):
             continue
         level = [(p, q) for p, q in zip(edge.twin[::3], edge.twin[3::3]) if p[1] == q[1]]
         (x0, y), (x1, _) = max(level, key=lambda ends: abs(ends[0][0] - ends[1][0]), default=((0.0, 0.0), (0.0, 0.0)))

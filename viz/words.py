@@ -20,20 +20,20 @@ def caption(graph: Graph) -> str:
     said = said[0].upper() + said[1:]
     states = [state for state in _states(graph) if len(state.norms) > 1][:3]
     losses = _enters_at(graph)
-    return " ".join([said, *[_flow(state, losses) for state in states], *_cuts(graph)])
+    return " ".join([said, *[_flow(state, len(losses[state.part])) for state in states], *_cuts(graph)])
 
 
-def _enters_at(graph: Graph) -> int:
-    """At how many steps gradient comes in from a loss: not from the next step, and not from a weight."""
-    steps: set[int | None] = set()
+def _enters_at(graph: Graph) -> dict[str, set[int]]:
+    """At which steps of each part gradient comes in from a loss: not from the next step, and not from a weight."""
+    found: dict[str, set[int]] = defaultdict(set)
     for edge in graph.edges:
-        column, t = edge.target.column, edge.source.t
-        after = column is not None and graph.columns[column].role == "after"
-        if edge.grad is not None and edge.grad.norm and t is not None and (after or edge.target.kind == "loss"):
-            steps.add(t)
-        elif edge.grad is not None and edge.grad.norm and after and edge.source.steps is not None:
-            steps |= {*range(edge.source.steps[0], edge.source.steps[1] + 1)}
-    return len(steps)
+        if edge.grad is None or not edge.grad.norm or edge.source.column is None or edge.target.column is None:
+            continue
+        if graph.columns[edge.target.column].role == "after" or edge.target.kind == "loss":
+            column = graph.columns[edge.source.column]
+            if column.role in ("step", "elided", "rolled"):
+                found[column.part].update(column.times)
+    return found
 
 
 def _cuts(graph: Graph) -> list[str]:
@@ -115,9 +115,10 @@ def position(norm: float, low: float, high: float) -> float:
 
 
 class _State(NamedTuple):
-    """A state: its name, whether its steps run from the last to the first, and its gradient norm where there is one."""
+    """A state: its name, its part of the model, whether its steps run from the last to the first, its gradient norms by step."""
 
     name: str
+    part: str
     reverse: bool
     norms: dict[int, float]
 
@@ -146,7 +147,8 @@ def _states(graph: Graph) -> list[_State]:
     for node in graph.nodes:
         if node.carries and (node.t is not None or node.steps is not None):
             name = _plain(re.sub(r"<\w+>", "", node.label))
-            state = found.setdefault(node.slot, _State(name, node.reverse, {}))
+            part = "" if node.column is None else graph.columns[node.column].part
+            state = found.setdefault(node.slot, _State(name, part, node.reverse, {}))
             if node.grad.norm and node.t is not None:
                 state.norms[node.t] = node.grad.norm
     for slot, norms in graph.hidden.items():

@@ -85,7 +85,7 @@ def _check_routes(node: Node) -> None:
         _require(i < len(node.inputs) and isinstance(node.inputs[i], Node), node, f"has a route to input {i}, which is not there")
     for _, pullback, pick in node.routes or ():
         _require(pullback.op == node.op, node, f"has a route through {pullback!r}")
-        values = pick(node.saved)
+        values = pick(node.saved) if pick else ()
         wanted = len(pullback.sources)
         _require(len(values) == wanted, node, f"saved {len(values)} of the {wanted} values that {pullback!r} names")
         for value, source in zip(values, pullback.sources):

@@ -34,9 +34,9 @@ import numpy as np
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_operand, as_operands, default_dtype, implements, node_of, result_of, wrapped
+from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, default_dtype, implements, node_of, result_of, wrapped
 
-Taker = Callable[[Sequence[Any]], Sequence[Any]]
+Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
 Plan = tuple[Taker, tuple[Route, ...]]
 
 registry: dict[str, Primitive] = {}  # the engine's own, by name: the tests go through it
@@ -99,6 +99,8 @@ def primitive(
         numpy = forward
     if numpy is not None:
         implements[numpy] = made
+        if isinstance(made, Binary):
+            binary[numpy] = made.apply
         made.__doc__ = made.__doc__ or numpy.__doc__
     if ours:
         registry[made.name] = made
@@ -254,7 +256,7 @@ class Primitive:
         """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
         keep, routes = self._plans.get(routed) or self._plan(routed)
         inputs = [node_of(operand) for operand in operands]
-        saved = keep(self._values(arrays, params, y))
+        saved = () if keep is None else keep(self._values(arrays, params, y))
         if self.several:
             return _outputs(noted_bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
         return result_of(self.name, inputs, params or None, routes, saved, y, context.scope, live)
@@ -339,10 +341,13 @@ class Unary(Primitive):
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, [array]) from error
         context = current()
-        if not live or context.observed or not context.grad or not self.differentiable:
+        if not live or not context.plain or not self.differentiable:
             return self._result(context, (x,), [array], params, y, int(live))
         keep, routes = self._plans.get(1) or self._plan(1)
-        saved = keep(self._values((array,), params, y) if self.rich else (array, y))
+        if keep is None:
+            saved: Sequence[Any] = ()
+        else:
+            saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
             return _outputs(noted_bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
         return result_of(self.name, (node,), params or None, routes, saved, y, context.scope, True)
@@ -359,6 +364,10 @@ class Binary(Primitive):
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor."""
         if more or params or b is _MISSING or self.several:
             return super().__call__(a, *(() if b is _MISSING else (b,)), *more, **params)
+        return self.apply(a, b)
+
+    def apply(self, a: Any, b: Any) -> Any:
+        """The same for two inputs and nothing else, as the operators call it."""
         if isinstance(a, Tensor):
             first, left = a.data, a.node
             live = 1 if left is not None and left.requires_grad else 0
@@ -375,12 +384,15 @@ class Binary(Primitive):
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, [first, second]) from error
         context = current()
-        if not live or context.observed or not context.grad or not self.differentiable:
-            return self._result(context, (a, b), [first, second], params, y, live)
+        if not live or not context.plain or not self.differentiable:
+            return self._result(context, (a, b), [first, second], {}, y, live)
         keep, routes = self._plans.get(live) or self._plan(live)
-        saved = keep(self._values((first, second), params, y) if self.rich else (first, second, y))
+        if keep is None:
+            saved: Sequence[Any] = ()
+        else:
+            saved = keep(self._values((first, second), {}, y) if self.rich else (first, second, y))
         inputs = (node_of(a) if left is None else left, node_of(b) if right is None else right)
-        return result_of(self.name, inputs, params or None, routes, saved, y, context.scope, True)
+        return result_of(self.name, inputs, None, routes, saved, y, context.scope, True)
 
 
 def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
@@ -402,10 +414,10 @@ def _in_default_dtype(y: Any) -> Any:
 
 
 def _taker(places: Sequence[int]) -> Taker:
-    """A function that takes these places out of a tuple, as a tuple, at C speed."""
+    """A function that takes these places out of a tuple, as a tuple, at C speed; None for no places."""
     if len(places) == 1:  # a slice, so that one value comes as a tuple too
         return itemgetter(slice(places[0], places[0] + 1))
-    return itemgetter(*places) if places else itemgetter(slice(0, 0))
+    return itemgetter(*places) if places else None
 
 
 def _shape(array: Any) -> tuple[int, ...]:

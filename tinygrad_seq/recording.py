@@ -114,7 +114,7 @@ class Recording:
         """Find the values that the pullbacks save."""
         for node in [*self.index]:
             for _, pullback, pick in node.routes or ():
-                for value, source in zip(pick(node.saved), pullback.sources):
+                for value, source in zip(pick(node.saved) if pick else (), pullback.sources):
                     owner = (
                         node
                         if source == pullback.OUTPUT

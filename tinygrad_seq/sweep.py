@@ -175,7 +175,9 @@ class Sweep:
                 direct = parent not in live  # one of several outputs, of which nobody is to hear: its bundle gets the term
                 if direct and not (type(parent) is Output and parent.bundle in live):
                     continue
-                values = as_tensors(node, pullback, pick(saved)) if taped else pick(saved)
+                values = pick(saved) if pick is not None else ()
+                if taped:
+                    values = as_tensors(node, pullback, values)
                 if pullback.together is not None and not apart and not direct:
                     self._wait(parent, (pullback,), (g, *values))
                     continue

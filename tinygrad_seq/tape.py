@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 next_serial = itertools.count(1).__next__  # atomic under the interpreter lock: one clock for all threads
 
 # A route says how a cotangent flows back: to which input (by number), through which pullback, and what to take for it
-# out of the saved values. Routes do not depend on a call's numbers; the calls of a primitive share them.
-Route = tuple[int, "Pullback", Callable[[Sequence[Any]], Sequence[Any]]]
+# out of the saved values (None: nothing). Routes do not depend on a call's numbers; the calls of a primitive share them.
+Route = tuple[int, "Pullback", Callable[[Sequence[Any]], Sequence[Any]] | None]
 
 # An edge is a route of one node: the parent, the pullback, and the values that the pullback is called with.
 Edge = tuple["Node", "Pullback", Sequence[Any]]
@@ -81,7 +81,7 @@ class Node:
     @property
     def edges(self) -> list[Edge]:
         """The routes with this node's own parents and values."""
-        return [(self.inputs[i], pullback, pick(self.saved)) for i, pullback, pick in self.routes or ()]
+        return [(self.inputs[i], pullback, pick(self.saved) if pick else ()) for i, pullback, pick in self.routes or ()]
 
     @property
     def parents(self) -> list[Node]:
@@ -401,7 +401,7 @@ class scope:
 class Context:
     """The settings under which operations run: immutable, one per context (thread, task), replaced as a whole."""
 
-    __slots__ = ("grad", "scope", "tape", "anomaly", "mask_zeros", "observed")
+    __slots__ = ("grad", "scope", "tape", "anomaly", "mask_zeros", "observed", "plain")
 
     def __init__(self, grad: bool, scope: Scope, tape: Recording | None, anomaly: bool, mask_zeros: bool) -> None:
         self.grad = grad
@@ -409,7 +409,8 @@ class Context:
         self.tape = tape
         self.anomaly = anomaly
         self.mask_zeros = mask_zeros
-        self.observed = tape is not None or anomaly  # one test on the hot path instead of two
+        self.observed = tape is not None or anomaly
+        self.plain = grad and not self.observed  # one test on the hot path instead of three
 
     def but(self, **changes: Any) -> Context:
         """This context with some settings changed."""

@@ -21,6 +21,7 @@ from tinygrad_seq.tape import Leaf, Node, Scope, Watch, current, next_serial, no
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 implements: dict[Callable[..., Any], Callable[..., Tensor]] = {}  # NumPy's function -> ours
+binary: dict[Callable[..., Any], Callable[[Any, Any], Tensor]] = {}  # the same for the operators, of two operands and no more
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> Tensor:
@@ -314,48 +315,48 @@ class Tensor:
     # ---- operators ----------------------------------------------------------------------------------------------
     # fmt: off
 
-    def __add__(self, other: Any) -> Tensor:          return implements[np.add](self, other)
-    def __radd__(self, other: Any) -> Tensor:         return implements[np.add](other, self)
-    def __sub__(self, other: Any) -> Tensor:          return implements[np.subtract](self, other)
-    def __rsub__(self, other: Any) -> Tensor:         return implements[np.subtract](other, self)
-    def __mul__(self, other: Any) -> Tensor:          return implements[np.multiply](self, other)
-    def __rmul__(self, other: Any) -> Tensor:         return implements[np.multiply](other, self)
-    def __truediv__(self, other: Any) -> Tensor:      return implements[np.divide](self, other)
-    def __rtruediv__(self, other: Any) -> Tensor:     return implements[np.divide](other, self)
-    def __floordiv__(self, other: Any) -> Tensor:     return implements[np.floor_divide](self, other)
-    def __rfloordiv__(self, other: Any) -> Tensor:    return implements[np.floor_divide](other, self)
-    def __mod__(self, other: Any) -> Tensor:          return implements[np.remainder](self, other)
-    def __rmod__(self, other: Any) -> Tensor:         return implements[np.remainder](other, self)
-    def __pow__(self, other: Any) -> Tensor:          return implements[np.power](self, other)
-    def __rpow__(self, other: Any) -> Tensor:         return implements[np.power](other, self)
-    def __matmul__(self, other: Any) -> Tensor:       return implements[np.matmul](self, other)
-    def __rmatmul__(self, other: Any) -> Tensor:      return implements[np.matmul](other, self)
+    def __add__(self, other: Any) -> Tensor:          return binary[np.add](self, other)
+    def __radd__(self, other: Any) -> Tensor:         return binary[np.add](other, self)
+    def __sub__(self, other: Any) -> Tensor:          return binary[np.subtract](self, other)
+    def __rsub__(self, other: Any) -> Tensor:         return binary[np.subtract](other, self)
+    def __mul__(self, other: Any) -> Tensor:          return binary[np.multiply](self, other)
+    def __rmul__(self, other: Any) -> Tensor:         return binary[np.multiply](other, self)
+    def __truediv__(self, other: Any) -> Tensor:      return binary[np.divide](self, other)
+    def __rtruediv__(self, other: Any) -> Tensor:     return binary[np.divide](other, self)
+    def __floordiv__(self, other: Any) -> Tensor:     return binary[np.floor_divide](self, other)
+    def __rfloordiv__(self, other: Any) -> Tensor:    return binary[np.floor_divide](other, self)
+    def __mod__(self, other: Any) -> Tensor:          return binary[np.remainder](self, other)
+    def __rmod__(self, other: Any) -> Tensor:         return binary[np.remainder](other, self)
+    def __pow__(self, other: Any) -> Tensor:          return binary[np.power](self, other)
+    def __rpow__(self, other: Any) -> Tensor:         return binary[np.power](other, self)
+    def __matmul__(self, other: Any) -> Tensor:       return binary[np.matmul](self, other)
+    def __rmatmul__(self, other: Any) -> Tensor:      return binary[np.matmul](other, self)
     def __neg__(self) -> Tensor:                      return implements[np.negative](self)
     def __pos__(self) -> Tensor:                      return self
     def __abs__(self) -> Tensor:                      return implements[np.absolute](self)
-    def __eq__(self, other: object) -> Tensor:        return implements[np.equal](self, other)  # type: ignore[override]
-    def __ne__(self, other: object) -> Tensor:        return implements[np.not_equal](self, other)  # type: ignore[override]
-    def __lt__(self, other: Any) -> Tensor:           return implements[np.less](self, other)
-    def __le__(self, other: Any) -> Tensor:           return implements[np.less_equal](self, other)
-    def __gt__(self, other: Any) -> Tensor:           return implements[np.greater](self, other)
-    def __ge__(self, other: Any) -> Tensor:           return implements[np.greater_equal](self, other)
-    def __and__(self, other: Any) -> Tensor:          return implements[np.bitwise_and](self, other)
-    def __rand__(self, other: Any) -> Tensor:         return implements[np.bitwise_and](other, self)
-    def __or__(self, other: Any) -> Tensor:           return implements[np.bitwise_or](self, other)
-    def __ror__(self, other: Any) -> Tensor:          return implements[np.bitwise_or](other, self)
-    def __xor__(self, other: Any) -> Tensor:          return implements[np.bitwise_xor](self, other)
-    def __rxor__(self, other: Any) -> Tensor:         return implements[np.bitwise_xor](other, self)
+    def __eq__(self, other: object) -> Tensor:        return binary[np.equal](self, other)  # type: ignore[override]
+    def __ne__(self, other: object) -> Tensor:        return binary[np.not_equal](self, other)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Tensor:           return binary[np.less](self, other)
+    def __le__(self, other: Any) -> Tensor:           return binary[np.less_equal](self, other)
+    def __gt__(self, other: Any) -> Tensor:           return binary[np.greater](self, other)
+    def __ge__(self, other: Any) -> Tensor:           return binary[np.greater_equal](self, other)
+    def __and__(self, other: Any) -> Tensor:          return binary[np.bitwise_and](self, other)
+    def __rand__(self, other: Any) -> Tensor:         return binary[np.bitwise_and](other, self)
+    def __or__(self, other: Any) -> Tensor:           return binary[np.bitwise_or](self, other)
+    def __ror__(self, other: Any) -> Tensor:          return binary[np.bitwise_or](other, self)
+    def __xor__(self, other: Any) -> Tensor:          return binary[np.bitwise_xor](self, other)
+    def __rxor__(self, other: Any) -> Tensor:         return binary[np.bitwise_xor](other, self)
     def __invert__(self) -> Tensor:                   return implements[np.invert](self)
     def __getitem__(self, index: Any) -> Tensor:      return implements[Tensor.__getitem__](self, index=index)
 
-    def __iadd__(self, other: Any) -> Tensor:         return implements[np.add](self._rebound(), other)
-    def __isub__(self, other: Any) -> Tensor:         return implements[np.subtract](self._rebound(), other)
-    def __imul__(self, other: Any) -> Tensor:         return implements[np.multiply](self._rebound(), other)
-    def __itruediv__(self, other: Any) -> Tensor:     return implements[np.divide](self._rebound(), other)
-    def __ifloordiv__(self, other: Any) -> Tensor:    return implements[np.floor_divide](self._rebound(), other)
-    def __imod__(self, other: Any) -> Tensor:         return implements[np.remainder](self._rebound(), other)
-    def __ipow__(self, other: Any) -> Tensor:         return implements[np.power](self._rebound(), other)
-    def __imatmul__(self, other: Any) -> Tensor:      return implements[np.matmul](self._rebound(), other)
+    def __iadd__(self, other: Any) -> Tensor:         return binary[np.add](self._rebound(), other)
+    def __isub__(self, other: Any) -> Tensor:         return binary[np.subtract](self._rebound(), other)
+    def __imul__(self, other: Any) -> Tensor:         return binary[np.multiply](self._rebound(), other)
+    def __itruediv__(self, other: Any) -> Tensor:     return binary[np.divide](self._rebound(), other)
+    def __ifloordiv__(self, other: Any) -> Tensor:    return binary[np.floor_divide](self._rebound(), other)
+    def __imod__(self, other: Any) -> Tensor:         return binary[np.remainder](self._rebound(), other)
+    def __ipow__(self, other: Any) -> Tensor:         return binary[np.power](self._rebound(), other)
+    def __imatmul__(self, other: Any) -> Tensor:      return binary[np.matmul](self._rebound(), other)
 
     # ---- methods, with NumPy's names and signatures ---------------------------------------------------------------
 

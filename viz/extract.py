@@ -126,7 +126,7 @@ def leave_out_dead_ends(graph: Graph) -> None:
         for edge in graph.edges:
             node = edge.target
             after = node.column is not None and graph.columns[node.column].role == "after"
-            if after and node.kind == "op" and node not in read and node.grad.status == "none":
+            if after and node.kind == "op" and not edge.cut and node not in read and node.grad.status == "none":
                 into[node] = edge.source
         if not into:
             return

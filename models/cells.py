@@ -22,7 +22,7 @@ import tinygrad_seq as tg
 from tinygrad_seq import init
 from tinygrad_seq.ops.elementwise import relu, sigmoid, tanh
 from tinygrad_seq.ops.nn import softmax
-from tinygrad_seq.tape import current
+from tinygrad_seq.scopes import current
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]

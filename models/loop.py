@@ -19,7 +19,7 @@ import tinygrad_seq as tg
 from tinygrad_seq.models.cells import Array, State, call_by_step, in_words, parts_of
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.recording import Recording
-from tinygrad_seq.tape import Scope, current, setting
+from tinygrad_seq.scopes import Scope, current, setting
 
 History = dict[str, list[Any]]  # of one cell: its gates and states by name, one for each step
 

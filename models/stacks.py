@@ -18,7 +18,7 @@ from tinygrad_seq.models.layers import GRU, LSTM, RNN
 from tinygrad_seq.models.loop import initial_state_of, name_of, names_of_state, output_and_state
 from tinygrad_seq.ops.nn import dropout
 from tinygrad_seq.ops.shape import concatenate, unstack
-from tinygrad_seq.tape import setting
+from tinygrad_seq.scopes import setting
 
 LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 

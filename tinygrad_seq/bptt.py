@@ -18,9 +18,10 @@ import numpy as np
 
 from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.states import State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
-from tinygrad_seq.tape import Bundle, Edge, Node, Output, current, setting
+from tinygrad_seq.tape import Bundle, Edge, Node, Output
 from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.truncated import Truncated, Window, segments
 from tinygrad_seq.vanishing import Jacobians, flow, jacobians, verdict

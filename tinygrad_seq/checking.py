@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_seq.dtypes import using_dtype
 from tinygrad_seq.errors import AnomalyError, AutodiffError, GradientCheckError, PullbackError
 from tinygrad_seq.explain import first_nonfinite
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import Sweep, sweeping
-from tinygrad_seq.tape import Node, current, setting
-from tinygrad_seq.tensor import Tensor, as_array, using_dtype
+from tinygrad_seq.tape import Node
+from tinygrad_seq.tensor import Tensor, as_array
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Function = Callable[[list[Tensor]], list[tuple[str, Tensor]]]

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq import random
+from tinygrad_seq.dtypes import default_dtype, using_dtype
 from tinygrad_seq.errors import AutodiffError, NondeterministicError, OverwrittenError
 from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import run, seed
-from tinygrad_seq.tape import Leaf, Node, current, next_serial, noted_bundle, noted_outputs, setting
-from tinygrad_seq.tensor import Tensor, as_array, default_dtype, node_of, using_dtype
+from tinygrad_seq.tape import Leaf, Node, next_serial, noted_bundle, noted_outputs
+from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
 

@@ -14,8 +14,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of
-from tinygrad_seq.tape import Edge, Node, Output, current, setting
+from tinygrad_seq.tape import Edge, Node, Output
 from tinygrad_seq.tensor import Tensor, as_array
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import AnomalyError, ShapeError
-from tinygrad_seq.tape import Scope, current
+from tinygrad_seq.scopes import Scope, current
 
 
 def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import default_dtype
 from tinygrad_seq.random import generator
-from tinygrad_seq.tensor import default_dtype
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]

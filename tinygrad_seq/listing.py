@@ -18,7 +18,8 @@ from tinygrad_seq.errors import FreedGraphError
 from tinygrad_seq.events import Event, events
 from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.recording import Recording
-from tinygrad_seq.tape import Bundle, Leaf, Node, current, setting
+from tinygrad_seq.scopes import current, setting
+from tinygrad_seq.tape import Bundle, Leaf, Node
 from tinygrad_seq.tensor import Tensor, node_of
 
 

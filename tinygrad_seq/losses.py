@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_seq.errors import ShapeError
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import log_softmax
-from tinygrad_seq.tape import scope
+from tinygrad_seq.scopes import scope
 from tinygrad_seq.tensor import Tensor, as_array
 
 Array = np.ndarray[Any, Any]

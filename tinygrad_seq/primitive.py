@@ -31,10 +31,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_seq.dtypes import default_dtype
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
-from tinygrad_seq.tape import Bundle, Context, Output, Route, Watch, current, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, default_dtype, implements, node_of, result_of, wrapped
+from tinygrad_seq.scopes import Context, current
+from tinygrad_seq.tape import Bundle, Output, Route, Watch, noted_bundle, noted_outputs
+from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, implements, node_of, result_of, wrapped
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
 Plan = tuple[Taker, tuple[Route, ...]]

@@ -12,7 +12,8 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq.events import live_edges
-from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Scope, Watch, noted_leaf
+from tinygrad_seq.scopes import Scope
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch, noted_leaf
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 

@@ -24,7 +24,8 @@ from tinygrad_seq.errors import AnomalyError, AutodiffError, PullbackError
 from tinygrad_seq.explain import first_nonfinite
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import leading_to, on_the_way, refuse_overwritten
-from tinygrad_seq.tape import Bundle, Context, Edge, Leaf, Node, Output, Scope, Watch, current, noted_outputs, setting
+from tinygrad_seq.scopes import Context, Scope, current, setting
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch, noted_outputs
 from tinygrad_seq.tensor import Tensor, as_array
 
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once

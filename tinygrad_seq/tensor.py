@@ -8,15 +8,15 @@ operators (`a @ b`), the NumPy protocols (`np.tanh(a)`, `array + a`) and the met
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NoReturn
 from weakref import ref
 
 import numpy as np
 
+from tinygrad_seq.dtypes import default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
-from tinygrad_seq.tape import Leaf, Node, Scope, Watch, current, next_serial, noted_leaf
+from tinygrad_seq.scopes import Scope, current
+from tinygrad_seq.tape import Leaf, Node, Watch, next_serial, noted_leaf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -505,7 +505,7 @@ class Hook:
     __call__ = remove
 
 
-# ---- operands and dtypes --------------------------------------------------------------------------------------------
+# ---- operands -------------------------------------------------------------------------------------------------------
 
 
 def as_array(data: Any, wanted: Any = None) -> Array:
@@ -527,14 +527,6 @@ def as_array(data: Any, wanted: Any = None) -> Array:
     if wanted is not None:
         return array
     return array.astype(np.result_type(*dtypes, 0.0) if dtypes else default_dtype(), copy=False)
-
-
-def numeric(array: Array, made_of: type | None = None) -> Array:
-    """The array, if it holds numbers or truth values; a TypeError otherwise, which may say what it was made of."""
-    if array.dtype.kind not in "fiub":
-        source = "" if made_of is None else f" (from {made_of.__name__})"
-        raise TypeError(f"tensors hold numbers and truth values, not {array.dtype}{source}")
-    return array
 
 
 def as_operand(value: Any, beside: Any = None) -> Any:
@@ -570,44 +562,6 @@ def node_of(operand: Any) -> Any:
     if kind is float or kind is int or kind is bool or operand is None:
         return operand
     return noted_leaf(Tensor(as_array(operand)), current().scope, False)
-
-
-_process_dtype: list[np.dtype[Any]] = [np.dtype(np.float32)]
-_context_dtype: ContextVar[np.dtype[Any] | None] = ContextVar("default dtype", default=None)
-
-
-def default_dtype() -> np.dtype[Any]:
-    """The dtype that Python floats get: float32, unless set otherwise."""
-    return _context_dtype.get() or _process_dtype[0]
-
-
-def set_default_dtype(dtype: Any) -> None:
-    """Set the dtype that Python floats get, for the whole process; `using_dtype` sets it for a block only."""
-    _process_dtype[0] = _floating(dtype)
-
-
-@contextmanager
-def using_dtype(dtype: Any) -> Iterator[None]:
-    """Python floats inside get this dtype; other threads and tasks do not notice.
-
-    Example:
-        >>> import tinygrad_seq as tg
-        >>> with tg.using_dtype("float64"):
-        ...     tg.tensor([1.0]).dtype
-        dtype('float64')
-    """
-    token = _context_dtype.set(_floating(dtype))
-    try:
-        yield
-    finally:
-        _context_dtype.reset(token)
-
-
-def _floating(dtype: Any) -> np.dtype[Any]:
-    if np.dtype(dtype).kind != "f":
-        raise TypeError(f"the default dtype is a floating one, not {np.dtype(dtype)}")
-    floating: np.dtype[Any] = np.dtype(dtype)
-    return floating
 
 
 def _dtypes_in(data: Any) -> set[np.dtype[Any]]:

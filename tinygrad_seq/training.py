@@ -19,7 +19,7 @@ from tinygrad_seq.module import Module
 from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_
 from tinygrad_seq.progress import progress
 from tinygrad_seq.runs import Data, Run, undisturbed
-from tinygrad_seq.tape import no_grad
+from tinygrad_seq.scopes import no_grad
 from tinygrad_seq.tensor import Tensor
 
 Objective = Callable[..., Any]

@@ -24,7 +24,8 @@ import numpy as np
 
 from tinygrad_seq.derivatives import checkpoint, leaves, rebuilt
 from tinygrad_seq.errors import AutodiffError, ShapeError
-from tinygrad_seq.tape import Leaf, Node, current, next_serial, scope
+from tinygrad_seq.scopes import current, scope
+from tinygrad_seq.tape import Leaf, Node, next_serial
 from tinygrad_seq.tensor import Tensor, node_of
 
 State = Any  # a tensor, nested tuples, lists and dicts of them, or None

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError, ShapeError
+from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.states import PASS_ON, State, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping
-from tinygrad_seq.tape import Node, Watch, current, setting
+from tinygrad_seq.tape import Node, Watch
 from tinygrad_seq.tensor import Tensor
 
 Array = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
-from tinygrad_seq.tape import Scope
+from tinygrad_seq.scopes import Scope
 from tinygrad_seq.viz.calls import REVERSE, Calls, path_of, safe, within
 from tinygrad_seq.viz.fold import ELIDED, LINEAR, Group, is_hidden
 from tinygrad_seq.viz.gradients import Gradients

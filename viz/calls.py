@@ -17,7 +17,8 @@ import numpy as np
 
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
-from tinygrad_seq.tape import Output, Scope
+from tinygrad_seq.scopes import Scope
+from tinygrad_seq.tape import Output
 from tinygrad_seq.viz.hoisted import OverTime, Value, is_number
 
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first

@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 
 from tinygrad_seq.primitive import registry
-from tinygrad_seq.tape import Scope
+from tinygrad_seq.scopes import Scope
 from tinygrad_seq.viz.calls import HIDDEN, Calls, Place, path_of, within
 
 Group = tuple[Place, str, int]  # what is folded into one node: its column, its name and a number; see `fold`

@@ -18,8 +18,9 @@ import numpy as np
 
 from tinygrad_seq.bptt import Jacobians
 from tinygrad_seq.listing import Entry, Tape
+from tinygrad_seq.scopes import Scope
 from tinygrad_seq.sweep import Sweep, term_of
-from tinygrad_seq.tape import Node, Scope
+from tinygrad_seq.tape import Node
 from tinygrad_seq.vanishing import Probe, _refuse_mixed_rows
 from tinygrad_seq.viz.calls import path_of
 from tinygrad_seq.viz.fold import folds_into

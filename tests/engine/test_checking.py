@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq import AnomalyError, GradientCheckError, TapeError, check_grads, check_tape
-from tinygrad_seq.tape import setting
+from tinygrad_seq.scopes import setting
 
 from .calls import STEPS, leaves_of, program_as_function, random_program
 

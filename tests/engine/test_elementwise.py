@@ -18,7 +18,7 @@ import tinygrad_seq as tg
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.ops import elementwise, special
 from tinygrad_seq.primitive import Primitive
-from tinygrad_seq.tape import setting
+from tinygrad_seq.scopes import setting
 from tinygrad_seq.tensor import Tensor, implements
 
 inf, nan = math.inf, math.nan

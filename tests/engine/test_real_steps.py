@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
-from tinygrad_seq.tape import current
+from tinygrad_seq.scopes import current
 from tinygrad_seq.truncated import counted_from
 
 T, B, H = 12, 2, 3

@@ -322,7 +322,7 @@ def test_what_is_held_is_what_the_nodes_save_that_the_sweep_has_still_to_pass(na
         id(_buffer(value))
         for node in calls
         for _, pullback, pick in node.routes or ()
-        for value, source in zip(pick(node.saved), pullback.sources)
+        for value, source in zip((pick(node.saved) if pick else ()), pullback.sources)
         if isinstance(value, np.ndarray) and source is not None and source >= 0 and isinstance(node.inputs[source], Leaf)
     }
     own |= {id(_buffer(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views

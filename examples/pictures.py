@@ -69,7 +69,8 @@ def drawn(cell: str, read: str, **options: Any) -> bytes:
         loss = model.loss(tokens, np.array(vocabulary.encode(text[start + len(read)])))
         loss.name = "L"
     loss.backward()
-    return viz.draw(tape, **options).svg().encode()
+    svg = viz.draw(tape, **options).svg()
+    return svg.replace(f"{FOLDER.parents[1]}/", "").encode()  # a tooltip names the line of this program, not of this machine
 
 
 def plotted(figure: Any) -> bytes:

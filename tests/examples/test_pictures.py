@@ -23,6 +23,12 @@ def test_pictures_are_small(name):
     assert 1_000 < (ROOT / "docs" / "pictures" / name).stat().st_size < 200_000
 
 
+@pytest.mark.parametrize("name", [name for name in PICTURES if name.endswith(".svg")])
+def test_pictures_name_a_line_of_the_program_and_no_folder_of_a_machine(name):
+    lines = set(re.findall(r"[^\s;\"]*pictures\.py:\d+", (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")))
+    assert {line.partition(":")[0] for line in lines} == {"examples/pictures.py"}
+
+
 def test_a_picture_is_made_anew_and_the_same(tmp_path):
     done = finished("pictures", tmp_path, "--only", "gradient-flow", "--out", tmp_path)
     assert done.stdout.startswith(f"{tmp_path / 'gradient-flow.png'}: ")

@@ -16,6 +16,8 @@ What training needs stands apart and reads on its own: `module.py`, `init.py`, `
 `data.py`, `serialize.py`, `random.py`, `progress.py`; `training.py` and `runs.py` put it together.
 """
 
+from importlib import import_module
+
 from tinygrad_seq import bptt, data, init, losses, ops, optim, random
 from tinygrad_seq.checking import check_grads
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -55,3 +57,10 @@ __all__ = [
     "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp",
 ]  # fmt: skip
 __all__ += ops.__all__
+
+
+def __getattr__(name: str) -> object:
+    """`tg.models`, `tg.viz` and `tg.interop` are there when they are asked for; the engine itself needs none of them."""
+    if name in ("models", "viz", "interop"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

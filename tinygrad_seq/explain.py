@@ -58,3 +58,23 @@ def first_nonfinite(array: Any) -> str:
     """Which value is not finite and where: `nan at index (0, 3)`."""
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     return f"{array[index]} at index {index}"
+
+
+# What people look for who come from PyTorch, and where it is.
+HABITS = {
+    "view": "use reshape", "permute": "use transpose", "unsqueeze": "use tg.expand_dims", "numel": "use size", "dim": "use ndim",
+    "clone": "use copy", "to": "use astype; there are no devices", "type": "use astype", "float": "use astype(np.float32)",
+    "double": "use astype(np.float64)", "cuda": "there are no devices, all runs in NumPy", "device": "there are no devices",
+    "cpu": "there are no devices, all runs in NumPy", "is_leaf": "a leaf is what no operation made",
+    "requires_grad_": "set requires_grad = True", "masked_fill": "use np.where(mask, value, x)", "unbind": "use tg.unstack",
+    "chunk": "use tg.split", "zero_": "tensors are not written in place; x.overwrite(0) for a leaf",
+    "add_": "tensors are not written in place; x.overwrite(values) for a leaf", "copy_": "use x.overwrite(values), for a leaf",
+}  # fmt: skip
+
+
+def missing(name: str) -> str:
+    """What to say of an attribute that a tensor does not have."""
+    hint = HABITS.get(name)
+    if hint is None and callable(getattr(np, name, None)):
+        hint = f"use np.{name}(x)"
+    return f"a Tensor has no {name!r}" + (f": {hint}" if hint else "")

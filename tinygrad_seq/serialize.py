@@ -65,6 +65,8 @@ def save(
     Raises:
         TypeError: metadata that JSON cannot hold, or an array of a dtype that safetensors cannot.
     """
+    if not isinstance(module, Module):
+        raise TypeError(f"save(path, module, optimizer) writes a module, not a {type(module).__name__}")
     tensors = {f"model.{name}": array for name, array in module.state_dict().items()}
     tensors |= {f"array.{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     header: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "generator": random.get_state()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_seq.dtypes import default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.explain import missing
 from tinygrad_seq.scopes import Scope, current
 from tinygrad_seq.tape import Leaf, Node, Watch, next_serial, noted_leaf
 
@@ -287,6 +288,10 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError("tensors are not written in place, the tape needs their values: use x = x.at[index].set(value)")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Asked only for what there is not: say where it may be found."""
+        raise AttributeError(missing(name), name=name, obj=self)
 
     # ---- NumPy's protocols --------------------------------------------------------------------------------------
 
@@ -587,7 +592,8 @@ def _without_out(function: Callable[..., Any], kwargs: dict[str, Any]) -> dict[s
     """The call's parameters without `out` and `dtype`, where they only say that nothing is wished."""
     if kwargs.get("out") is not None:
         raise TypeError(
-            f"{_called(function)} cannot write a tensor into an array: there is no gradient through out=; use the result"
+            f"{_called(function)} cannot write a tensor into an array: there is no gradient through out=; use the result, "
+            "and W.overwrite(values) to update a parameter"
         )
     return {key: value for key, value in kwargs.items() if key not in ("out", "dtype") or value is not None}
 

@@ -78,6 +78,7 @@ def fit(
 
     Raises:
         FloatingPointError: a loss or the norm of the gradients is not finite; the step is not made.
+        ValueError: the optimiser moves the parameters of another model.
         CheckpointError: the file to resume from does not fit. Nothing has been changed.
         KeyboardInterrupt: after writing the checkpoint. The model is as after its last whole step; so it is on any error.
 
@@ -94,6 +95,7 @@ def fit(
     """
     _refuse(epochs, validate, patience, checkpoint, every, resume)
     losses = _objective(model, loss, carry)
+    _refuse_strangers(model, optimizer)
     run = Run(model, optimizer, schedule, checkpoint)
     if resume:
         run.resume()
@@ -169,6 +171,15 @@ def _steps(data: Data, epochs: int) -> int | None:
         return epochs * len(data)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def _refuse_strangers(model: Module, optimizer: Optimizer) -> None:
+    """Raise if the optimiser moves nothing that the model has: it would seem to run, and learn nothing."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is one of tg.optim, made of model.parameters(), not {optimizer!r}")
+    own = {id(parameter) for parameter in model.parameters()}
+    if own and not any(id(parameter) in own for parameter in optimizer.parameters):
+        raise ValueError("the optimiser has no parameter of this model: make it anew, of model.parameters()")
 
 
 def _refuse(epochs: int, validate: Any, patience: int | None, checkpoint: Any, every: int | None, resume: bool) -> None:

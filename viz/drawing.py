@@ -54,6 +54,7 @@ def draw(
         notation: "document" (a<t>, W_aa: the source document's), or "ascii"; by default as on the tape.
 
     Raises:
+        TypeError: the target is none of these.
         ValueError: an unknown level, notation or weight, fewer than two steps, or an empty tape.
         FreedGraphError: the loss's graph was freed by a backward pass; draw a tape from `record()` instead.
 
@@ -71,6 +72,8 @@ def draw(
         >>> viz.draw(tape, level="cell").data["steps"]
         [0, 1, 2]
     """
+    if not isinstance(target, (Tape, Tensor)):
+        raise TypeError(f"draw takes a recorded tape, a part of one, or a loss, not a {type(target).__name__}")
     with _collector_waiting():
         graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
         if notation is not None:
@@ -166,7 +169,7 @@ class Drawing:
             ValueError: another ending.
             NoGraphvizError: no program for this format.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         kind = path.suffix.lower().lstrip(".")
         if kind not in FORMATS:
             raise ValueError(f"{path.name!r} ends in none of {', '.join('.' + each for each in FORMATS)}")

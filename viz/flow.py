@@ -2,7 +2,7 @@
 
 A figure is made of panels, each an answer to one question: what reaches each step (`norms`), from which loss (`flow`), by
 which factors on the way (`eigenvalues`, `singular values`), through which gates (`gates`), along which way (`lane`). Where
-several runs are compared, they share the scale of each panel. Needs matplotlib: `pip install tinygrad_seq[plot]`.
+several runs are compared, they share the scale of each panel. Needs the extra `plot` (`pip install matplotlib`).
 """
 
 from __future__ import annotations
@@ -98,13 +98,16 @@ def gradient_flow(
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError("viz.gradient_flow needs matplotlib: pip install tinygrad_seq[plot]") from error
+        raise ImportError("viz.gradient_flow needs Matplotlib: pip install matplotlib") from error
     if unknown := [name for name in panels or () if name not in PANELS]:
         raise ValueError(f"no panel {unknown[0]!r}; there are {', '.join(PANELS)}")
     named = source if isinstance(source, Mapping) else {"": source}
     swept = all(each.events for each in named.values() if isinstance(each, Tape))
     if not swept and not {"norms", "flow"}.isdisjoint(panels or PANELS):
-        raise ValueError("no gradients to plot: no backward pass has run over the tape; call loss.backward()")
+        raise ValueError(
+            "no gradients to plot: the tape has seen no backward pass; run the forward pass under `with tg.record() as tape`, "
+            "and call loss.backward()"
+        )
     runs = {name: Run(each) if isinstance(each, Tape) else _checked(each) for name, each in named.items()}
     wanted, left_out = _affordable(panels, runs)
     found = {kind: [(name, item) for name, run in runs.items() for item in PANELS[kind].measure(name, run)] for kind in wanted}

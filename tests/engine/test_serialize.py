@@ -431,3 +431,10 @@ def test_a_process_that_is_killed_leaves_a_whole_file(tmp_path, kills, looks):
     left = [path.name for path in tmp_path.iterdir() if path.name != "a"]
     assert all(name.startswith(".a.") and name.endswith(".tmp") for name in left)
     assert len(left) > 1 and int(done.stdout) > 10  # it was killed in the middle of a file, and behind a whole one
+
+
+def test_arguments_in_another_order_are_told_the_right_one(tmp_path):
+    for wrong in (str(tmp_path / "m.safetensors"), {"W": np.ones(2)}):
+        with pytest.raises(TypeError, match=r"save\(path, module, optimizer\)"):
+            save(tmp_path / "m.safetensors", wrong)
+    assert list(tmp_path.iterdir()) == []

@@ -257,3 +257,31 @@ def test_overwrite_checks_before_it_writes():
     array = x.data
     x.overwrite([3.0, 4.0])
     assert x.data is array and (array == [3, 4]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("view", "use reshape"), ("exp", r"use np\.exp\(x\)"), ("cuda", "there are no devices"), ("nonsense", "'nonsense'$")],
+)
+def test_what_a_tensor_does_not_have_is_told_with_where_it_is(name, said):
+    x = tg.tensor([1.0])
+    with pytest.raises(AttributeError, match=said):
+        getattr(x, name)
+    assert not hasattr(x, name) and x.grad is None
+
+
+def test_updating_a_parameter_through_its_array_names_the_way_that_works():
+    W = tg.Parameter([1.0, 2.0])
+    (W * W).sum().backward()
+    with pytest.raises(TypeError, match=r"W\.overwrite\(values\)"):
+        W.data -= 0.1 * W.grad
+    W.overwrite(W.detach() - 0.1 * W.grad)
+    np.testing.assert_allclose(W.data, [0.8, 1.6], rtol=1e-6)
+
+
+def test_the_other_rooms_are_there_when_they_are_asked_for():
+    from tinygrad_seq import interop, models, viz
+
+    assert (tg.models, tg.viz, tg.interop) == (models, viz, interop)
+    with pytest.raises(AttributeError, match="no attribute 'nn'"):
+        tg.nn

@@ -599,3 +599,11 @@ def test_other_threads_train_too():
     thread.start()
     thread.join()
     assert len(histories[0]["losses"]) == 3
+
+
+def test_an_optimiser_of_another_model_is_refused():
+    model, other = Linear(2, 1), Linear(2, 1)
+    batch = (np.ones((3, 2), np.float32), np.ones((3, 1), np.float32))
+    for optimizer, error in ((tg.optim.SGD(other.parameters(), lr=0.1), ValueError), (tg.optim.SGD, TypeError)):
+        with pytest.raises(error, match=r"of (this model|model\.parameters)"):
+            tg.fit(model, [batch], lambda model, batch: tg.losses.mse(model(batch[0]), batch[1]), optimizer=optimizer, epochs=1)

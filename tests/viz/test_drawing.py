@@ -335,3 +335,9 @@ def test_a_gate_has_its_colour_everywhere():
                 fills.setdefault(node["slot"].rpartition(".")[2], set()).add(shape.get("fill"))
     assert all(len(each) == 1 for each in fills.values())
     assert len({*map(tuple, fills.values())}) == 4
+
+
+def test_what_is_no_tape_and_no_loss_is_refused():
+    for wrong in (np.ones(3), 3, tg.Module()):
+        with pytest.raises(TypeError, match="a recorded tape, a part of one, or a loss, not a"):
+            viz.draw(wrong)

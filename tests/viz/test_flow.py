@@ -86,7 +86,7 @@ def test_it_can_be_saved(matplotlib, tmp_path):
 
 def test_nothing_to_plot(matplotlib):
     tape, loss = runs.elman(3)
-    with pytest.raises(ValueError, match="no backward pass has run"):
+    with pytest.raises(ValueError, match="has seen no backward pass"):
         viz.gradient_flow(tape)
     assert viz.gradient_flow(tape, panels=["gates"]).axes  # which needs none
     loss.backward()

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
 from tinygrad_seq.scopes import Scope
-from tinygrad_seq.viz.calls import REVERSE, Calls, path_of, safe, within
-from tinygrad_seq.viz.fold import ELIDED, LINEAR, Group, is_hidden
+from tinygrad_seq.viz.calls import Calls, path_of, safe, within
+from tinygrad_seq.viz.fold import ELIDED, LEFT_OUT, LINEAR, Group, is_hidden, is_linear
 from tinygrad_seq.viz.gradients import Gradients
 from tinygrad_seq.viz.graph import Grad, Node
 from tinygrad_seq.viz.hoisted import Value, is_number
@@ -34,12 +34,13 @@ class Boxes:
         self.hidden = hidden
         self.crossing, self.visible = boundaries(calls, group_of)
         self._grad_of = Gradients(calls)
+        self._folds = {self.slot(group, ()) for group in group_of.values() if group[1]}
 
     def make(self, group: Group, held: Sequence[int]) -> tuple[Node, list[Value]]:
         """The box of a group of calls, and the values that it shows."""
         role, name = group[0][0], group[1]
-        values = self._leaving(group, held) if name == ELIDED else self.shown(held)
-        if name == ELIDED:
+        values = self._leaving(group, held) if name == LEFT_OUT else self.shown(held)
+        if name == LEFT_OUT:
             node = self._run(group, held, values) if role == "elided" else self._beside(group, held, values)
         else:
             node = self._node(group, held, values)
@@ -60,7 +61,7 @@ class Boxes:
         rolled = place[0] == "rolled"
         carries = any(calls.slot[each] in self.crossing for each in held)
         single = calls.is_leaf(call) or calls.is_cut(call)
-        if name and name.rpartition(".")[2] == LINEAR and self.level == "gate":
+        if self.level == "gate" and is_linear(calls, group, call):
             kind, label, small = "op", self._linear_label(values), ", ".join(self._weights_in(held))
         elif name and not (rolled and single):
             kind, label, small = self._fold(group, held, values, carries)
@@ -82,7 +83,7 @@ class Boxes:
             id=_id(group, slot), kind=kind, label=label, small=small, t=t, column=None, slot=slot,
             shape=_shape(calls, values[-1]), entries=sorted({i for each in held for i in calls.entries[each]}),
             source=last.source, given=calls.is_leaf(call) or calls.is_given(call),
-            reverse=calls.scope(call).tags.get("direction") in REVERSE, carries=carries,
+            reverse=calls.is_reverse(call), carries=carries,
         )  # fmt: skip
         if rolled:
             self._say_range(node, held)
@@ -139,10 +140,11 @@ class Boxes:
         node.norms = _range(grads)
 
     def slot(self, group: Group, held: Sequence[int]) -> str:
-        """The slot of a group: its path within the column."""
+        """The slot of a group: its path within the column. A call by itself gives way to a scope of the same name."""
         _, name, number = group
         if not name:
-            return self.calls.slot[held[0]]
+            slot = self.calls.slot[held[0]]
+            return f"{slot}~" if slot in self._folds else slot
         return name if number == 0 else f"{name}.{number + 1}"
 
     def _last_part(self, held: Sequence[int], name: str) -> str:

@@ -70,7 +70,6 @@ class Calls:
         self.stands_for: dict[int, int] = {}
         self.padding: set[Place] = set()
         self._place_operations()
-        self._places = set(self.place.values())
         self._name_slots(call for call in self.order if not self.is_leaf(call))
         self._by_slot = {(self.place[call], slot): call for call, slot in self.slot.items()}
         for call in self.order:
@@ -130,6 +129,11 @@ class Calls:
         """Where it ran."""
         scope: Scope = self.entry[call].node.scope
         return scope
+
+    def is_reverse(self, call: int) -> bool:
+        """Whether it belongs to a direction that runs from the last step to the first; a leaf belongs to its first reader."""
+        readers = self.used_by[call] if self.is_leaf(call) else []
+        return self.scope(readers[0][1] if readers else call).tags.get("direction") in REVERSE
 
     def flows(self, call: int, i: int) -> list[Flow]:
         """What a call reads of entry i."""
@@ -218,7 +222,7 @@ class Calls:
             elif to_time[call] and from_time[call] and not to_time[call] & from_time[call]:
                 self.place[call] = ("between", min(to_time[call]), None)
             elif to_time[call] and from_time[call]:  # a state on its way from one step to a later one: with the earlier one
-                reads = [self.place[s] for _, _, s in self.reads[call]]
+                reads = [self.place[s] for _, _, s in self.reads[call] if s in self.place]  # leaves are placed later
                 self.place[call] = max((p for p in reads if p[0] == "step"), key=lambda p: p[2] or 0, default=("after", "", None))
             else:
                 self.place[call] = ("before" if to_time[call] and not from_time[call] else "after", "", None)
@@ -260,23 +264,22 @@ class Calls:
         self.place[call] = places[0]
         position, reader = self.used_by[call][0]
         others = self._instead_of(position, reader)
-        for other in others:
+        for step, other in others:
             if not self.is_leaf(other) and self.place[other] == self.place[reader]:
-                _, part, t = self.place[reader]
-                after = ("step", part, (t or 0) - 1) in self._places
-                self.place[call] = ("init-reverse" if after else "init", part, None)
+                self.place[call] = ("init" if step > 0 else "init-reverse", self.place[reader][1], None)
                 self.stands_for[call] = other
                 return
         if self.entry[call].node.requires_grad and self._t(call) is None and not others:
             self.place[call] = ("lane", "", None)
 
-    def _instead_of(self, position: int, reader: int) -> list[int]:
-        """What the same operation reads at the neighbouring steps in the place of this input."""
+    def _instead_of(self, position: int, reader: int) -> list[tuple[int, int]]:
+        """What the same operation reads at the neighbouring steps in the place of this input: 1 or -1 for which, and the call."""
         role, part, t = self.place[reader]
         if role != "step" or t is None:
             return []
-        neighbours = [self._by_slot.get((("step", part, t + k), self.slot[reader])) for k in (1, -1)]
-        return [source for other in neighbours if other is not None for p, _, source in self.reads[other] if p == position]
+        neighbours = [(k, self._by_slot.get((("step", part, t + k), self.slot[reader]))) for k in (1, -1)]
+        found = [(k, *read) for k, other in neighbours if other is not None for read in self.reads[other]]
+        return [(k, source) for k, p, _, source in found if p == position]
 
     # ---- slots ----
 

@@ -16,7 +16,7 @@ from tinygrad_seq.viz.calls import Calls, Place, path_of
 from tinygrad_seq.viz.cuts import note_what_is_lost
 from tinygrad_seq.viz.fold import ELIDED, KEPT, LEVELS, Group, fold, folds_into, is_hidden, put_together, runs_of, steps_of
 from tinygrad_seq.viz.gradients import Gradients, by_step
-from tinygrad_seq.viz.graph import Column, Edge, Graph, Node
+from tinygrad_seq.viz.graph import Column, Edge, Graph, Node, tell_apart
 from tinygrad_seq.viz.hoisted import Value
 from tinygrad_seq.viz.shares import weight_shares
 from tinygrad_seq.viz.sums import draw_sums
@@ -96,19 +96,16 @@ def build(calls: Calls, level: str, group_of: dict[int, Group], hidden: Hidden) 
     boxes = Boxes(calls, level, group_of, hidden)
     nodes: dict[Group, Node] = {}
     shown: dict[Node, list[Value]] = {}
-    ids: Counter[str] = Counter()
     for group, held in members.items():
         node, values = boxes.make(group, held)
         nodes[group], shown[node] = node, values
         node.column = index_of.get(group[0])
-        ids[node.id] += 1
-        if ids[node.id] > 1:
-            node.id += f"~{ids[node.id]}"
     taken: set[tuple[int | None, str]] = set()
     for call, state in calls.stands_for.items():  # a folded state's initial value takes the fold's place
         node, slot = nodes[group_of[call]], nodes[group_of[state]].slot
         node.slot = slot if (node.column, slot) not in taken else node.slot
         taken.add((node.column, node.slot))
+    tell_apart(nodes.values())
     edges = _edges(calls, {call: nodes[group] for call, group in group_of.items()})
     graph = Graph(level, columns, list(nodes.values()), edges, hidden)
     if level != "op" and calls.events:
@@ -150,7 +147,7 @@ def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:
 
     rolled = any(place[0] == "rolled" for place in calls.place.values())
     edges: dict[Hashable, Edge] = {}
-    parallel: Counter[tuple[int, int]] = Counter()
+    parallel: Counter[frozenset[int]] = Counter()
     for call in calls.order:
         for _, value, source in calls.reads[call]:
             if node_of[source] is node_of[call] and not rolled:
@@ -160,8 +157,9 @@ def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:
                 continue
             if key not in edges:
                 a, b = node_of[source], node_of[call]
-                parallel[id(a), id(b)] += 1
-                edges[key] = Edge(a, b, number=parallel[id(a), id(b)])
+                ends = frozenset((id(a), id(b)))
+                parallel[ends] += 1
+                edges[key] = Edge(a, b, number=parallel[ends])
                 delay = key[2] if isinstance(key, tuple) else 0
                 if delay:
                     edges[key].delay, edges[key].carries = delay, state_name(calls, source)

@@ -17,6 +17,7 @@ from tinygrad_seq.viz.calls import HIDDEN, Calls, Place, path_of, within
 Group = tuple[Place, str, int]  # what is folded into one node: its column, its name and a number; see `fold`
 
 ELIDED = "elided"
+LEFT_OUT = "…"  # the name of a group of what is not shown: no scope's, whose names are made safe
 LEVELS = ("rolled", "cell", "gate", "op")  # from the coarsest to the finest
 LINEAR = "linear"  # the name of a step's products with weights, and of what adds them up and cuts them into gates
 PRODUCTS = frozenset({"matmul", "multiply", "tensordot", "einsum"})
@@ -49,7 +50,7 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
             counts[key[:2]] += 1
             return (*key[:2], newest[key])
 
-        if not name or (calls.is_given(call) and name != ELIDED):
+        if not name or calls.is_given(call):
             group: Group = (place, "", call)
         else:
             group = (place, name, newest[key]) if key in newest else start()
@@ -58,6 +59,10 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
             group = start()
         reads[group] |= sources
         group_of[call] = group
+    products = {group_of[call] for call in linear if calls.entry[call].op in PRODUCTS}
+    for call in linear:
+        if group_of[call][1] and group_of[call] not in products:  # what a circle has cut off from its products stands for itself
+            group_of[call] = (calls.place[call], "", call)
     return group_of
 
 
@@ -76,7 +81,7 @@ def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
     for call, (place, name, number) in group_of.items():
         role = calls.place[call][0]
         if role in HIDDEN:
-            name, number = (ELIDED, 0) if role == "elided" else (name, number) if name else (calls.slot[call], 0)
+            name, number = (LEFT_OUT, 0) if role == "elided" else (name, number) if name else (calls.slot[call], 0)
             rolled[call] = (calls.place[call], name, number)
             continue
         group = (place, name, number)
@@ -85,10 +90,10 @@ def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
             continue
         sources = {rolled[source] for _, _, source in calls.reads[call]}
         if call in calls.aside and repeated[place, _without_number(calls.slot[call])] >= least:
-            group = (place, ELIDED, newest[place])
+            group = (place, LEFT_OUT, newest[place])
             if _reaches(group, sources - {group}, reads):
                 newest[place] += 1
-                group = (place, ELIDED, newest[place])
+                group = (place, LEFT_OUT, newest[place])
         reads[group] |= sources - {group}
         rolled[call] = group
     return rolled
@@ -148,7 +153,8 @@ def linear_parts(calls: Calls) -> dict[int, int]:
     """The calls that make, of inputs and a state, what goes into the gates: x W_x + h W_h + b, cut into a part for each gate.
 
     That is: products with a weight, sums of such products with anything, and what merely moves their numbers about; and what
-    is done to weights alone before. A value that the next step reads is not among them: it is a state.
+    is done to weights alone before, if a product follows. A value that the next step reads is not among them: it is a state;
+    nor is what ran in a gate's scope.
 
     Returns:
         For each of these calls the number of the connected part that it belongs to.
@@ -156,22 +162,37 @@ def linear_parts(calls: Calls) -> dict[int, int]:
     weights = {call for call in calls.order if calls.is_weight(call)}
     carried = {calls.slot[source] for call in calls.order for _, _, source in calls.reads[call] if _goes_on(calls, source, call)}
     found: set[int] = set()
+    products: set[int] = set()
+    names: dict[tuple[Scope, bool], str] = {}
     for call in calls.order:
         if calls.is_leaf(call) or calls.place[call][0] != "step" or calls.slot[call] in carried:
             continue
         op, sources = calls.entry[call].op, {source for _, _, source in calls.reads[call]}
         here = {source for source in sources & found if calls.place[source] == calls.place[call]}
-        if sources and sources <= weights:
+        alone = bool(sources) and sources <= weights
+        if alone:
             weights.add(call)
-        elif not (op in PRODUCTS and sources & weights) and not (op in SUMS | MOVES and here):
+        if _in_gate(calls, call, names):
             continue
-        found.add(call)
+        if op in PRODUCTS and sources & weights and not alone:
+            products.add(call)
+        if call in products or alone or (op in SUMS | MOVES and here):
+            found.add(call)
     parts = _Parts(found)
     for call in found:
         for _, _, source in calls.reads[call]:
             if source in found and calls.place[source] == calls.place[call]:
                 parts.join(source, call)
-    return {call: parts.of(call) + 1 for call in found}
+    linear = {parts.of(call) for call in products}
+    return {call: parts.of(call) + 1 for call in found if parts.of(call) in linear}
+
+
+def _in_gate(calls: Calls, call: int, names: dict[tuple[Scope, bool], str]) -> bool:
+    """Whether a call is folded into a gate's scope; `names` is remembered."""
+    key = (calls.scope(call), calls.is_step(call))
+    if key not in names:
+        names[key] = folds_into(key[0], "gate", key[1])
+    return bool(names[key])
 
 
 class _Parts:
@@ -189,6 +210,11 @@ class _Parts:
     def join(self, one: int, other: int) -> None:
         low, high = sorted((self.of(one), self.of(other)))
         self._leader[high] = low
+
+
+def is_linear(calls: Calls, group: Group, call: int) -> bool:
+    """Whether the group of a call is such a part, and no scope that the user calls the same."""
+    return group[1].rpartition(".")[2] == LINEAR and not folds_into(calls.scope(call), "gate", calls.is_step(call))
 
 
 def _linear_name(calls: Calls, call: int) -> str:

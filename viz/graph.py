@@ -35,6 +35,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,6 +125,22 @@ class Node:
         }  # fmt: skip
 
 
+def tell_apart(nodes: Iterable[Node]) -> None:
+    """Where two nodes have the same id, or two of a column the same slot, since a user's names happen to be ours, give the later
+    one another."""
+    ids: set[str] = set()
+    slots: set[tuple[int | None, str]] = set()
+    for node in nodes:
+        name, n = node.id, 1
+        while node.id in ids:
+            n += 1
+            node.id = f"{name}~{n}"
+        ids.add(node.id)
+        while (node.column, node.slot) in slots:
+            node.slot += "~"
+        slots.add((node.column, node.slot))
+
+
 def column_of(node: Node) -> int:
     """The node's column, -1 for the lane outside of time, which stands to the left of all."""
     return -1 if node.column is None else node.column
@@ -142,7 +159,7 @@ class Edge:
         delay: where all steps are one box: how many steps later the value is read; 0 within a step.
         carries: with a delay, the name of the value.
         norms: where all steps are one box: the smallest and the largest norm that flows back at a step.
-        number: from 1, where several edges join the same two nodes.
+        number: from 1, where several edges join the same two nodes, whichever way.
         full: what would flow back if no `detach` cut it off, where that is something else.
     """
 
@@ -162,7 +179,8 @@ class Edge:
     def id(self, backward: bool = False) -> str:
         """Of the arrow, or of its twin: the same in DOT and SVG."""
         a, b = (self.target.id, self.source.id) if backward else (self.source.id, self.target.id)
-        return f"{a}-{b}" + (f"~{self.number}" if self.number > 1 else "")
+        back = "~back" if backward and a == b else ""
+        return f"{a}-{b}" + (f"~{self.number}" if self.number > 1 else "") + back
 
     @property
     def data(self) -> list[dict[str, Any]]:

@@ -26,9 +26,7 @@ def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
         wires: all that begin or end there.
         placed: items of other templates, which have their heights already. These here are added.
     """
-    give_ports(template, wires)
-    for slot in template.slots.values():
-        slot.height = max(slot.height, PITCH * max(len(slot.left), len(slot.right)) + 4)
+    _grows(template, wires)
     room = Room(template)
     links = _links(wires)
     found = recurrences(template, wires)
@@ -37,9 +35,19 @@ def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
     _place_first(template, wires, found, room, links, placed)
     _place_rest(template, room, links, placed)
     for _ in range(3):
-        give_ports(template, wires)
+        _grows(template, wires)
         _settle(template, found, placed)
+    while _grows(template, wires):  # a taller box needs another place; none grows beyond what its ports need
+        _settle(template, found, placed)
+
+
+def _grows(template: Template, wires: Sequence[Wire]) -> bool:
+    """Give every slot its ports, and whether any had to grow for them."""
+    before = [slot.height for slot in template.slots.values()]
     give_ports(template, wires)
+    for slot in template.slots.values():
+        slot.height = max(slot.height, PITCH * max(len(slot.left), len(slot.right)) + 4)
+    return before != [slot.height for slot in template.slots.values()]
 
 
 def _links(wires: Sequence[Wire]) -> dict[Item, list[Item]]:

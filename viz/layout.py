@@ -7,7 +7,7 @@ every node takes the place of its slot in its column.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,7 +212,7 @@ def _shape(edge: Edge, graph: Graph, templates: Sequence[Template], crossing: se
     slot = source.slot
     if _is_initial(source, graph) and b is not None and source.slot in b.slots and not far:
         a = b
-        if source.kind != "sum" and (f"{slot}.sum", target.slot) in crossing:
+        if source.kind != "sum" and f"{slot}.sum" in b.slots and (f"{slot}.sum", target.slot) in crossing:
             slot = f"{slot}.sum"  # where the state's uses meet
     elif a is not b and far:
         distance = None if column_of(target) > column_of(source) else -2
@@ -237,20 +237,15 @@ def _place_initial(graph: Graph, templates: Sequence[Template], wires: Sequence[
             offset = wire.source.port(wire, leaving=True) - wire.source.y
             low, high = offsets.get(edge.source, (offset, offset))
             offsets[edge.source] = (min(low, offset), max(high, offset))
+    leaving = [(edge, wire) for edge, wire in zip(graph.edges, wires) if edge.source in stands and wire.step is not None]
     for column, template in enumerate(templates):
         if graph.columns[column].role == "init":
-            room = Room(template)
-            standing = {node.slot for node in stands if node.column == column}
-            for own in (each for each in template.slots.values() if each.name not in standing):
-                room.put(own, own.y)
-            for node, slot in stands.items():
-                if node.column == column:
-                    own, (low, high) = template.slots[node.slot], offsets[node]
-                    own.height = max(BOX, high - low + 14)
-                    room.put(own, slot.y + (low + high) / 2)
+            here = {node.slot: node for node in stands if node.column == column}
+            out = [(edge, wire) for edge, wire in leaving if edge.source.column == column]
+            _place_by_rank(template, here, stands, offsets, out)
     starts = {}
-    for edge, wire in zip(graph.edges, wires):
-        if edge.source in stands and wire.source is not None and edge.source.column is not None and wire.step is not None:
+    for edge, wire in leaving:
+        if wire.source is not None and edge.source.column is not None:
             template = templates[edge.source.column]
             if template is wire.a:
                 continue
@@ -259,5 +254,31 @@ def _place_initial(graph: Graph, templates: Sequence[Template], wires: Sequence[
             end = wire.tail.y if wire.tail is not None and has_tail(wire) else port
             starts[edge] = Turn(start, end) if wire.sign > 0 else Turn(end, start)
             if abs(start - end) > TINY:
-                template.channels[1 if wire.sign > 0 else 0].append(starts[edge])
+                template.channels[-1 if wire.sign > 0 else 0].append(starts[edge])
     return starts
+
+
+def _place_by_rank(
+    template: Template,
+    here: Mapping[str, Node],
+    stands: Mapping[Node, Slot],
+    offsets: Mapping[Node, tuple[float, float]],
+    leaving: Sequence[tuple[Edge, Wire]],
+) -> None:
+    """Place a column of initial states, those farthest from the steps first: what leaves them passes the other ranks as it is."""
+    room = Room(template)
+    sign = next((wire.sign for _, wire in leaving), 1)
+    ranks = range(len(template.ranks))[::sign]
+    for n, r in enumerate(ranks):
+        for own in sorted(template.ranks[r], key=lambda slot: slot.name in here):
+            if own.name not in here:
+                room.put(own, own.y)
+                continue
+            node = here[own.name]
+            slot, (low, high) = stands[node], offsets[node]
+            own.height = max(BOX, high - low + 14)
+            room.put(own, slot.y + (low + high) / 2)
+            for edge, wire in leaving:
+                if edge.source is node and wire.a is not template and wire.source is not None:
+                    y = own.y + wire.source.port(wire, leaving=True) - wire.source.y - (low + high) / 2
+                    room.hold(Lane(tuple(ranks[n + 1 :]), y))

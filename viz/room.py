@@ -27,9 +27,11 @@ class Room:
         heights, barred = [wanted], []  # heights at which the item would touch another, and those between
         for other, (low, high) in ((other, span) for r in ranks for other, span in self.held[r].items()):
             for up, half, part in parts:
-                gap = between(part, other) + half
-                heights += [low - gap - up, high + gap - up]
-                barred.append((low - gap - up + TINY, high + gap - up - TINY))
+                gap = between(part, other)
+                below, bottom = (half, low) if gap < AIR else (reach(part), other.y - reach(other))
+                lowest, highest = bottom - gap - half - up, high + gap + below - up
+                heights += [lowest, highest]
+                barred.append((lowest + TINY, highest - TINY))
         free = [y for y in heights if not any(low < y < high for low, high in barred)]
         item.y = min(free, key=lambda y: (abs(y - wanted), y))
         for up, half, part in parts:
@@ -37,10 +39,23 @@ class Room:
             for r in ranks:
                 self.held[r][part] = (part.y - half, part.y + half)
 
+    def hold(self, lane: Lane) -> None:
+        """Keep a lane free where it is."""
+        for r in lane.ranks:
+            self.held[r][lane] = (lane.y - PITCH / 2, lane.y + PITCH / 2)
+
 
 def half_of(item: Item) -> float:
     """Half the height that an item takes."""
     return PITCH / 2 if isinstance(item, Lane) else item.height / 2
+
+
+def reach(item: Item) -> float:
+    """How far down an item keeps boxes away: in a stack as far as the next slot, for the arrow between."""
+    if isinstance(item, Slot) and item.stack is not None and item is not item.stack.slots[-1]:
+        following = item.stack.slots[item.stack.slots.index(item) + 1]
+        return -above(item, following) - following.height / 2
+    return half_of(item)
 
 
 def between(one: Item, other: Item) -> float:

@@ -15,18 +15,19 @@ from collections import defaultdict
 
 from tinygrad_seq.viz.calls import Calls
 from tinygrad_seq.viz.gradients import Gradients
-from tinygrad_seq.viz.graph import Edge, Graph, Node
+from tinygrad_seq.viz.graph import Edge, Graph, Node, tell_apart
 from tinygrad_seq.viz.hoisted import Value
 
 
 def draw_sums(calls: Calls, graph: Graph) -> None:
     """Put a sum between a value and its uses, where gradients flow back from several of them."""
     leaving: dict[Node, list[Edge]] = defaultdict(list)
+    inside = _used_inside(calls, graph)
     for edge in graph.edges:
         if edge.grad is not None:
             leaving[edge.source].append(edge)
     grad_of = Gradients(calls)
-    usual = _usual(graph, leaving)
+    usual = _usual(graph, leaving, inside)
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes.append(node)
@@ -36,34 +37,48 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
                 nodes[-1].sums = node
         elif graph.level in ("op", "gate"):
             several = len({value for edge in leaving[node] for value in edge.values}) > 1
-            for value, edges in _uses(leaving[node], 1 if node.slot in usual else 2).items():
+            for value, edges in _uses(leaving[node], inside[node], 1 if node.slot in usual else 2).items():
                 number = f"{value[0] - node.entries[0] + 1}" if several else ""
                 meeting = _meeting(graph, node, edges, f"{node.id}.sum{number}")
                 meeting.slot += number
                 meeting.entries = [value[0]]
                 meeting.grad = graph.edges[-1].grad = grad_of.values([value])
                 nodes.append(meeting)
+    tell_apart(nodes)
     graph.nodes = nodes
 
 
-def _usual(graph: Graph, leaving: dict[Node, list[Edge]]) -> set[str]:
+def _used_inside(calls: Calls, graph: Graph) -> dict[Node, set[Value]]:
+    """The values that a box reads itself and passes a gradient back to: if it made them, the arrows to it are not all of their
+    terms, and there is no sum to draw."""
+    swept = {event.index for event in calls.events}
+    found: dict[Node, set[Value]] = {}
+    for node in graph.nodes:
+        own = {value for i in swept.intersection(node.entries) for value in calls.over_time.values(i)}
+        found[node] = {value for each in own for _, value, _ in calls.reads[calls.call_of[each]]}
+    return found
+
+
+def _usual(graph: Graph, leaving: dict[Node, list[Edge]], inside: dict[Node, set[Value]]) -> set[str]:
     """The slots that have a sum at every step but the one that ran last. That has one too, of a single term: the same slot looks
     the same in every column."""
     steps: dict[str, list[bool]] = defaultdict(list)
     for node in graph.nodes:
         if node.t is not None and leaving[node]:
-            uses = _uses(leaving[node])
+            uses = _uses(leaving[node], inside[node])
             steps[node.slot].append(len(uses) == 1 and len({value for edge in leaving[node] for value in edge.values}) == 1)
     return {slot for slot, each in steps.items() if len(each) > 1 and all(each[:-1])}
 
 
-def _uses(edges: list[Edge], least: int = 2) -> dict[Value, list[Edge]]:
-    """The edges from whose ends a value gets its gradient, of values that have at least so many."""
+def _uses(edges: list[Edge], inside: set[Value], least: int = 2) -> dict[Value, list[Edge]]:
+    """The edges from whose ends a value gets its gradient, of values that have at least so many, and no other use."""
     uses: dict[Value, list[Edge]] = defaultdict(list)
-    for edge in edges:
-        if len(edge.values) == 1 and edge.grad is not None and edge.grad.status != "none":
+    swept = [edge for edge in edges if edge.grad is not None and edge.grad.status != "none"]
+    partly = inside.union(*(edge.values for edge in swept if len(edge.values) > 1))
+    for edge in swept:
+        if len(edge.values) == 1:
             uses[next(iter(edge.values))].append(edge)
-    return {value: users for value, users in uses.items() if len(users) >= least}
+    return {value: users for value, users in uses.items() if len(users) >= least and value not in partly}
 
 
 def _meeting(graph: Graph, node: Node, edges: list[Edge], name: str) -> Node:

@@ -136,9 +136,9 @@ def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
     try:
         with np.errstate(all="ignore"):
             terms = [sliced(t) for t in range(steps)]
-        tolerance = 1e3 * np.finfo(one.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
-        if all(term.shape == whole.shape for term in terms) and np.allclose(sum(terms), whole, rtol=0, atol=tolerance):
-            return terms
+            tolerance = 1e3 * np.finfo(one.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
+            if all(term.shape == whole.shape for term in terms) and np.allclose(sum(terms), whole, rtol=0, atol=tolerance):
+                return terms
     except (ValueError, IndexError, TypeError):
         pass
     return [masked(t) for t in range(steps)]

@@ -265,6 +265,24 @@ def test_an_initial_state_that_only_a_later_step_reads_stands_before_all():
     assert ("init", None) not in columns[1:]
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_infinite_gradients_of_an_operation_over_all_of_time(level):
+    """The root's derivative at 0 is infinite: that is drawn, and nobody is warned."""
+    W, V, h = runs.weight("W", 3, 3), tg.Parameter(np.zeros((3, 3)), name="V"), tg.tensor(np.ones((2, 3)), name="h<init>")
+    states = []
+    with tg.record() as tape:
+        for t in range(8):
+            with tg.scope("rnn", t=t):
+                h = np.tanh(h @ W)
+            states.append(h)
+        with tg.scope("readout", time_axis=0):
+            roots = np.sqrt(tg.stack(states) @ V)
+        loss = roots.sum()
+    loss.backward()
+    statuses = {edge["grad"]["status"] for edge in viz.draw(tape, level=level).data["edges"] if edge["kind"] == "backward"}
+    assert "nonfinite" in statuses
+
+
 def test_forward_and_backward_loops_have_ids_of_their_own():
     drawing = viz.draw(network(4), level="rolled")
     ids = Counter(element.get("id") for element in ET.fromstring(drawing.svg()).iter() if element.get("id"))

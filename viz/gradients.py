@@ -56,7 +56,7 @@ class Gradients:
         """Of an edge: terms to the same value add up, whichever step reads it."""
         held: dict[Value, Any] = {}
         for (_, value), term in (terms or {}).items():
-            held[value] = held[value] + term if value in held else term
+            held[value] = _sum(held[value], term) if value in held else term
         return grad_of(list(held.values()), padded)
 
     def edges(self, events: Iterable[Event], link: Link, each_step: bool) -> dict[Hashable, Terms]:
@@ -82,7 +82,7 @@ class Gradients:
                 for (user, _, value, _, key), term in self._terms(event, way, i, pairs, each_step):
                     held = found.setdefault(key, {})
                     at = (calls.time[user] if each_step else None, value)
-                    held[at] = held[at] + term if at in held else np.asarray(term)
+                    held[at] = _sum(held[at], term) if at in held else np.asarray(term)
         return found
 
     def _terms(self, event: Event, way: Way, i: int, pairs: list[Pair], each_step: bool) -> Iterator[tuple[Pair, Any]]:
@@ -115,6 +115,12 @@ class Gradients:
             part[index] = g[index]
             parts.append(part)
         return term_of(event.node, parts if several else parts[0], way)
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Of two terms, which need not be finite: infinity less infinity is not a number, and drawn as such."""
+    with np.errstate(all="ignore"):
+        return a + b
 
 
 def by_step(terms: Terms) -> dict[int | None, float]:

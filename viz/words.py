@@ -31,7 +31,7 @@ def _enters_at(graph: Graph) -> dict[str, set[int]]:
             continue
         if graph.columns[edge.target.column].role == "after" or edge.target.kind == "loss":
             column = graph.columns[edge.source.column]
-            if column.role in ("step", "elided", "rolled"):
+            if column.role in ("step", "elided"):  # where all steps are one box, nobody can tell at how many
                 found[column.part].update(column.times)
     return found
 

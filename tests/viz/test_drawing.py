@@ -174,6 +174,12 @@ def test_the_caption_is_in_the_numbers():
     assert "No backward pass" in drawn(2, backward=False).alt_text
 
 
+def test_one_loss_at_the_end_is_not_taken_for_many():
+    tape = modelled.recorded("RNN", T=3)[0]
+    for level in ("rolled", "cell", "gate", "op"):
+        assert "bring gradient in" not in viz.draw(tape, level=level).alt_text
+
+
 def test_where_the_gradient_is_lost():
     """h<t> = h<t-1> / 10: the norm falls by 0.10 a step; less than 5 % is left after two steps."""
     h = tg.tensor([1.0], requires_grad=True, name="h<init>")

@@ -337,7 +337,7 @@ class _Recomputed(Pullback):
     def __init__(self, replay: Replay, i: int) -> None:
         self.op = "checkpoint"
         self.argument = f"value {i} from outside"
-        self.rule = self.function = lambda g: replay.cotangent(g, i)
+        self.rule = self.function = self.on_arrays = lambda g: replay.cotangent(g, i)
         self.together = None
         self.elementwise = self.moves = False
         self.places = ()

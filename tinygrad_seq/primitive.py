@@ -63,6 +63,7 @@ def primitive(
     several: bool = False,
     cut: bool = False,
     together: dict[str, Rule] | None = None,
+    on_arrays: dict[str, Rule] | None = None,
     samples: Sequence[Sample] = (),
 ) -> Primitive:
     """Declare an operation on arrays together with its derivative. Users declare their own in the same way.
@@ -82,6 +83,8 @@ def primitive(
         cut: the backward pass stops here, though a pullback is known (`detach`).
         together: for an input, a rule that gives the sum of its pullback over many uses at once, where that is
             cheaper than adding up: called with a list of the tuples that the pullback would be called with.
+        on_arrays: for an input, its pullback once more for arrays alone: the same arguments and the same numbers, with fewer
+            temporary arrays. For the few that every step of a cell calls.
         samples: calls on which the tests check the derivative; a primitive of ours without any fails the suite.
 
     Example:
@@ -94,7 +97,7 @@ def primitive(
     starred = next(iter(vjp)).startswith("*")
     kind = Primitive if starred else {1: Unary, 2: Binary}.get(len(vjp), Primitive)
     made = kind(
-        forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, samples
+        forward, vjp, name or forward.__name__, label, elementwise, moves, several, cut, together or {}, on_arrays or {}, samples
     )
     ours = sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_seq.")
     if numpy is None and _is_numpys(forward) and (ours or _is_free(forward)):
@@ -165,6 +168,7 @@ class Primitive:
         several: bool,
         cut: bool,
         together: dict[str, Rule],
+        on_arrays: dict[str, Rule],
         samples: Sequence[Sample],
     ) -> None:
         self.forward = forward
@@ -176,6 +180,7 @@ class Primitive:
         self.several = several
         self.cut = cut
         self.together = together
+        self.on_arrays = on_arrays
         self.samples = samples
         self.starred = next(iter(vjp)).startswith("*")
         self.inputs = tuple(key.lstrip("*") for key in vjp)

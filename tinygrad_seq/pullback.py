@@ -24,17 +24,19 @@ class Pullback:
 
     Attributes:
         function: called with g and the values that it names.
+        on_arrays: the same numbers, for a sweep that is not taped: where it pays, with fewer temporary arrays.
         together: called with a list of such calls' arguments, gives the sum over them; or None.
         places: where the values that the function names stand among all that `Primitive._values` offers.
         sources: what each of them is: the number of an input, OUTPUT, ALL_INPUTS, or None for no array.
     """
 
-    __slots__ = ("function", "rule", "together", "elementwise", "moves", "places", "sources", "op", "argument")
+    __slots__ = ("function", "on_arrays", "rule", "together", "elementwise", "moves", "places", "sources", "op", "argument")
 
     OUTPUT = -1
     ALL_INPUTS = -2
 
     function: Rule
+    on_arrays: Rule
     rule: Rule
     together: Rule | None
 
@@ -42,6 +44,7 @@ class Pullback:
         self.op = owner.name
         self.argument = key
         self.rule = self.function = rule
+        self.on_arrays = owner.on_arrays.get(key, rule)
         self.together = owner.together.get(key)
         self.elementwise = owner.elementwise
         self.moves = owner.moves
@@ -66,7 +69,7 @@ class Pullback:
         other = copy(self)
         other.argument = f"{self.argument.lstrip('*')}[{i}]"
         names = names_of(self.rule)
-        other.function = _numbered(self.rule, names.index("i"), i) if "i" in names else self.rule
+        other.function = other.on_arrays = _numbered(self.rule, names.index("i"), i) if "i" in names else self.rule
         return other
 
     def insist_on_arrays(self) -> None:
@@ -83,7 +86,7 @@ class Pullback:
                 )
             return term
 
-        self.rule = self.function = checked
+        self.rule = self.function = self.on_arrays = checked
 
     def __repr__(self) -> str:
         return f"<pullback of {self.op} for {self.argument}>"

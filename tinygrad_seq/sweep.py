@@ -182,7 +182,7 @@ class Sweep:
                 if pullback.together is not None and not apart and not direct:
                     self._wait(parent, (pullback,), (g, *values))
                     continue
-                term = _placed(node.scope, pullback, g, values) if taped else pullback.function(g, *values)
+                term = _placed(node.scope, pullback, g, values) if taped else pullback.on_arrays(g, *values)
                 if careful:
                     term = _checked(node, pullback, g, term)
                 if direct:

@@ -64,7 +64,6 @@ sqrt  = elementwise(np.sqrt, vjp=dict(x=lambda g, y: g * 0.5 / y),     samples=u
 
 exp   = elementwise(np.exp,  vjp=dict(x=lambda g, y: g * y),           samples=unary())
 log   = elementwise(np.log,  vjp=dict(x=lambda g, x: g / x),           samples=unary(positives))
-tanh  = elementwise(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), samples=unary())
 
 
 class _Quietly(threading.local):
@@ -85,6 +84,18 @@ _quietly = _Quietly()
 _ONE = {np.dtype(kind).itemsize: np.ones((), kind) for kind in (np.longdouble, np.float16, np.float32, np.float64)}
 
 
+def _through_tanh(g: Any, y: Any) -> Any:
+    """g * (1 - y * y), in one array: with three of them the derivative costs half as much again."""
+    term = y * y
+    if type(term) is not np.ndarray:
+        return g * (1 - term)
+    np.subtract(_ONE[term.itemsize], term, term)
+    return np.multiply(g, term, term)
+
+
+tanh = elementwise(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), on_arrays=dict(x=_through_tanh), samples=unary())
+
+
 def _sigmoid(x: Any) -> Any:
     """The logistic function 1 / (1 + exp(-x)), elementwise; exact in both tails, and never an overflow."""
     e = _quietly.run(np.exp, -x)  # exp(-x) = inf is right: 1 / inf is 0
@@ -94,9 +105,18 @@ def _sigmoid(x: Any) -> Any:
     return np.reciprocal(e, e)
 
 
+def _through_sigmoid(g: Any, y: Any) -> Any:
+    """g * (y - y * y), in one array."""
+    term = y * y
+    if type(term) is not np.ndarray:
+        return g * (y - term)
+    np.subtract(y, term, term)
+    return np.multiply(g, term, term)
+
+
 # The derivative is y * (1 - y), multiplied out: that saves an operation with a Python number.
-sigmoid = elementwise(_sigmoid, vjp=dict(x=lambda g, y: g * (y - y * y)), name="sigmoid", label="σ",
-                      samples=unary(uniform(-4.0, 4.0)))
+sigmoid = elementwise(_sigmoid, vjp=dict(x=lambda g, y: g * (y - y * y)), on_arrays=dict(x=_through_sigmoid),
+                      name="sigmoid", label="σ", samples=unary(uniform(-4.0, 4.0)))
 
 # ---- choice ---------------------------------------------------------------------------------------------------------
 

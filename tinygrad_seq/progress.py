@@ -95,19 +95,23 @@ class _Lines:
         self.started = time.perf_counter()
 
     def set_postfix_str(self, notes: str, refresh: bool) -> None:
+        """Note what the next line shall say besides."""
         self.notes = notes
 
     def update(self) -> None:
+        """Count a step; the first and every tenth of the whole have a line."""
         self.done += 1
         tenth = self.total and self.done * 10 // self.total > (self.done - 1) * 10 // self.total
         if self.done == self.first or tenth:
             self.tell()
 
     def close(self) -> None:
+        """Tell the end, unless it has been told."""
         if self.told != self.done:
             self.tell()
 
     def tell(self) -> None:
+        """Write a line."""
         of = f"/{self.total}" if self.total is not None else ""
         line = f"{self.label}: {self.done}{of}, {time.perf_counter() - self.started:.0f} s  {self.notes}"
         print(line.rstrip(), file=self.file, flush=True)

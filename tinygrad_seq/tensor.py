@@ -424,8 +424,8 @@ def result_of(
 ) -> Tensor:
     """What an operation gave, as a tensor on the tape.
 
-    Writes the node as `tape.noted` does, and the tensor as `wrapped`, once more but in one call: nearly all nodes are written
-    here, and calling these two costs a tenth of a small operation. A new attribute of `Node` goes into both.
+    Writes the node as `tape.noted` does, and the tensor as `wrapped`, in one call instead of two: nearly all nodes are written
+    here. A new attribute of `Node` goes into both.
     """
     if type(y) is not np.ndarray:
         y = np.asarray(y)  # NumPy gives scalars for 0-d results

@@ -32,6 +32,7 @@ class Run(NamedTuple):
     history: History
 
 
+@tg.collector_waiting()
 def unrolled(
     cell: Any,
     xs: Sequence[Any],

@@ -20,6 +20,7 @@ from importlib import import_module
 
 from tinygrad_seq import bptt, data, init, losses, ops, optim, random
 from tinygrad_seq.checking import check_grads
+from tinygrad_seq.collector import collector_waiting
 from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.dtypes import default_dtype, set_default_dtype, using_dtype
 from tinygrad_seq.errors import (
@@ -50,8 +51,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnomalyError", "AutodiffError", "CheckpointError", "Entry", "Event", "FreedGraphError", "GradientCheckError", "Module",
-    "NondeterministicError", "OverwrittenError", "Parameter", "Primitive", "PullbackError", "Sample", "ShapeError",
-    "Tape", "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "data", "default_dtype",
+    "NondeterministicError", "OverwrittenError", "Parameter", "Primitive", "PullbackError", "Sample", "ShapeError", "Tape",
+    "TapeError", "Tensor", "bptt", "check_grads", "check_tape", "checkpoint", "collector_waiting", "data", "default_dtype",
     "detect_anomaly", "enable_grad", "fit", "grad", "hessian", "hvp", "init", "jacobian", "jvp", "load", "losses",
     "manual_seed", "mask_zeros", "no_grad", "optim", "peek", "primitive", "progress", "random", "record", "save", "scope",
     "set_default_dtype", "tape", "tensor", "using_dtype", "value_and_grad", "vjp",

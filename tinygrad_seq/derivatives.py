@@ -25,8 +25,8 @@ from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import run, seed
-from tinygrad_seq.tape import Leaf, Node, next_serial, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_array, node_of
+from tinygrad_seq.tape import Leaf, Node, in_slots, next_serial, noted_bundle
+from tinygrad_seq.tensor import Tensor, as_array, node_of, results_of
 
 Function = Callable[..., Any]
 
@@ -282,14 +282,13 @@ class Replay:
         self._outside = _read_from_outside(results, self._started)
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
-        bundle = noted_bundle("checkpoint", self._outside, None, routes, (), self._scope, True)
-        tensors = [y for y in results if isinstance(y, Tensor)]
-        nodes = iter(noted_outputs(bundle, [y.data for y in tensors]))
+        bundle = noted_bundle("checkpoint", *in_slots(self._outside), None, routes, (), self._scope, True)
+        outputs = iter(results_of(bundle, [y.data for y in results if isinstance(y, Tensor)]))
         for y in results:
             if isinstance(y, Tensor):
-                node = next(nodes)
-                node.requires_grad = node.requires_grad and y.requires_grad
-                yield Tensor(y.data, node)
+                output = next(outputs)
+                node_of(output).requires_grad = output.requires_grad and y.requires_grad
+                yield output
             else:
                 yield y
 

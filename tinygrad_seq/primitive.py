@@ -35,11 +35,12 @@ from tinygrad_seq.dtypes import default_dtype
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.scopes import Context, current
-from tinygrad_seq.tape import Bundle, Output, Route, Watch, noted_bundle, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, implements, node_of, result_of, wrapped
+from tinygrad_seq.tape import ABSENT, Output, Route, Watch, in_slots, noted_bundle
+from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, implements, node_of, result_of, results_of
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
 Plan = tuple[Taker, tuple[Route, ...]]
+PLANS = 1 << 8  # how many of them a primitive remembers: all that there are for up to eight inputs
 
 registry: dict[str, Primitive] = {}  # the engine's own, by name: the tests go through it
 
@@ -262,11 +263,11 @@ class Primitive:
     ) -> Any:
         """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
         keep, routes = self._plans.get(routed) or self._plan(routed)
-        inputs = [node_of(operand) for operand in operands]
+        inputs = in_slots([node_of(operand) for operand in operands])
         saved = () if keep is None else keep(self._values(arrays, params, y))
         if self.several:
-            return _outputs(noted_bundle(self.name, inputs, params or None, routes, saved, context.scope, live), y)
-        return result_of(self.name, inputs, params or None, routes, saved, y, context.scope, live)
+            return results_of(noted_bundle(self.name, *inputs, params or None, routes, saved, context.scope, live), y)
+        return result_of(self.name, *inputs, params or None, routes, saved, y, context.scope, live)
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
 
@@ -278,9 +279,10 @@ class Primitive:
         routes = tuple(
             [(i, pullback, _taker([kept.index(place) for place in pullback.places])) for i, pullback in pulled]
         )
-        if not self.starred:  # else any number of inputs: too many plans to remember
-            self._plans[routed] = _taker(kept), routes
-        return _taker(kept), routes
+        plan = _taker(kept), routes
+        if routed < PLANS:
+            self._plans[routed] = plan
+        return plan
 
     def pullback(self, i: int) -> Pullback | None:
         """The pullback for input number i, or None if there is no derivative."""
@@ -293,15 +295,13 @@ class Primitive:
 
     def _values(self, arrays: Sequence[Any], params: dict[str, Any], y: Any) -> Sequence[Any]:
         """All that a pullback may name, in the order that `Pullback` counts on."""
-        values = [tuple(arrays), y] if self.starred else [*arrays, y]
-        if self.defaults:
-            values += {**self.defaults, **params}.values() if params else self._by_default
+        defaults = {**self.defaults, **params}.values() if params else self._by_default
         if self.starred:
-            values.append(tuple([_shape(array) for array in arrays]))
-        else:
-            for i in self.shaped:
-                values.append(_shape(arrays[i]))
-        return values
+            return (tuple(arrays), y, *defaults, tuple([_shape(array) for array in arrays]))
+        values = [*arrays, y, *defaults]
+        for i in self.shaped:
+            values.append(_shape(arrays[i]))
+        return tuple(values)
 
     def _bind(self, operands: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort a call into inputs and parameters: inputs may come by name, parameters by position, as in NumPy."""
@@ -356,8 +356,8 @@ class Unary(Primitive):
         else:
             saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
-            return _outputs(noted_bundle(self.name, (node,), params or None, routes, saved, context.scope, True), y)
-        return result_of(self.name, (node,), params or None, routes, saved, y, context.scope, True)
+            return results_of(noted_bundle(self.name, node, ABSENT, (), params or None, routes, saved, context.scope, True), y)
+        return result_of(self.name, node, ABSENT, (), params or None, routes, saved, y, context.scope, True)
 
 
 WEAK = (float, int, bool)  # Python's numbers, whose dtype gives way to any other (NEP 50)
@@ -398,8 +398,8 @@ class Binary(Primitive):
             saved: Sequence[Any] = ()
         else:
             saved = keep(self._values((first, second), {}, y) if self.rich else (first, second, y))
-        inputs = (node_of(a) if left is None else left, node_of(b) if right is None else right)
-        return result_of(self.name, inputs, None, routes, saved, y, context.scope, True)
+        left, right = node_of(a) if left is None else left, node_of(b) if right is None else right
+        return result_of(self.name, left, right, (), None, routes, saved, y, context.scope, True)
 
 
 def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
@@ -429,9 +429,3 @@ def _taker(places: Sequence[int]) -> Taker:
 
 def _shape(array: Any) -> tuple[int, ...]:
     return array.shape if type(array) is np.ndarray else np.shape(array)  # the latter takes ten times as long
-
-
-def _outputs(shared: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
-    """The outputs of a call as tensors whose cotangents will meet in the bundle."""
-    arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
-    return tuple(map(wrapped, arrays, noted_outputs(shared, arrays)))

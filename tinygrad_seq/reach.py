@@ -33,9 +33,8 @@ def leading_to(
         if type(node) is Output:
             found.add(node.bundle)
             stack.append(node.bundle)
-        inputs = node.inputs
         for i, _, _ in routes:
-            parent = inputs[i]
+            parent = node.first if i == 0 else node.second if i == 1 else node.others[i - 2]
             if type(parent) is Output and not each_output and parent.watch is None and parent.requires_grad:
                 parent = parent.bundle
             if parent not in found and (parent.requires_grad or through_cuts):

@@ -11,22 +11,21 @@ The sweep is an iterator of steps, and all read the same one: `backward` drains 
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.collector import collector_waiting
 from tinygrad_seq.errors import AnomalyError, AutodiffError, PullbackError
 from tinygrad_seq.explain import first_nonfinite
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import leading_to, on_the_way, refuse_overwritten
 from tinygrad_seq.scopes import Context, Scope, current, setting
-from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch, noted_outputs
-from tinygrad_seq.tensor import Tensor, as_array
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch
+from tinygrad_seq.tensor import Tensor, as_array, results_of
 
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
 
@@ -170,9 +169,9 @@ class Sweep:
             if not common and isinstance(node, Output):
                 self._deliver(node, g)
                 continue
-            inputs, saved = node.inputs, node.saved
+            saved = node.saved
             for i, pullback, pick in node.routes or ():
-                parent = inputs[i]
+                parent = node.first if i == 0 else node.second if i == 1 else node.others[i - 2]
                 direct = parent not in live  # one of several outputs, of which nobody is to hear: its bundle gets the term
                 if direct and not (type(parent) is Output and parent.bundle in live):
                     continue
@@ -381,7 +380,7 @@ def _with_outputs(value: Any, node: Node) -> Any:
     """A saved output as a tensor with its own node; the several outputs of a bundle with nodes that lead to it."""
     if not isinstance(node, Bundle):
         return Tensor(value, node)
-    return tuple(map(Tensor, value, noted_outputs(node, [as_array(part) for part in value])))
+    return results_of(node, [as_array(part) for part in value])
 
 
 # ---- when the sweep is done --------------------------------------------------------------------------------------------
@@ -391,26 +390,10 @@ def _drain(sweep: Sweep) -> None:
     """Run a sweep to its end, and tell the recordings what they saw."""
     context = current()
     tapes = {recording for watch in sweep.watched for recording in watch.recordings()}
-    with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"), _collector_waiting():
+    with setting(**sweeping(context, sweep.taped)), np.errstate(all="ignore"), collector_waiting():
         steps = deque(sweep, maxlen=None if tapes else 0)  # run to the end; remembered only for a recording
     for tape in tapes:
         tape.witness(steps, sweep.live)
-
-
-@contextmanager
-def _collector_waiting() -> Iterator[None]:
-    """Keep the garbage collector from running in here: it would walk the whole graph and find nothing.
-
-    A sweep makes no reference cycles, but enough objects to set off full collections while the graph is at its largest;
-    for long sequences that made a step cost more than for short ones.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def sweeping(context: Context, taped: bool) -> dict[str, Any]:

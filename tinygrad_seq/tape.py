@@ -39,7 +39,9 @@ class Node:
     Attributes:
         serial: when it was written. A node's parents have smaller serials, so sorting by serial is a topological sort.
         op: name of the primitive that made it, or "leaf" or "constant".
-        inputs: what the primitive was applied to, in order: nodes, or the Python numbers written in the call.
+        first, second, others: what the primitive was applied to: nodes, or the Python numbers written in the call; ABSENT
+            where there are fewer. `inputs` gives them as one tuple, which a node does without: the garbage collector walks
+            the whole tape now and then, and would have two objects to visit instead of one.
         params: what else the call said (axis=0, ...).
         routes: how the cotangent flows back; empty for a leaf, None once a backward pass has freed the node.
         saved: the values that the pullbacks need, and no others: this is what BPTT's memory is made of.
@@ -50,13 +52,15 @@ class Node:
     """
 
     __slots__ = (
-        "serial", "op", "inputs", "params", "routes", "saved", "shape", "dtype", "scope", "requires_grad", "name", "watch",
-        "__weakref__",
+        "serial", "op", "first", "second", "others", "params", "routes", "saved", "shape", "dtype", "scope", "requires_grad",
+        "name", "watch", "__weakref__",
     )  # fmt: skip
 
     serial: int
     op: str
-    inputs: Any
+    first: Any
+    second: Any
+    others: Sequence[Any]
     params: Any
     routes: tuple[Route, ...] | None
     saved: Sequence[Any]
@@ -66,6 +70,17 @@ class Node:
     requires_grad: bool
     name: str | None
     watch: Watch | None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What the primitive was applied to, in order: nodes, or the Python numbers written in the call."""
+        if self.second is ABSENT:
+            return () if self.first is ABSENT else (self.first,)
+        return (self.first, self.second, *self.others)
+
+    @inputs.setter
+    def inputs(self, inputs: Sequence[Any]) -> None:
+        self.first, self.second, self.others = in_slots(inputs)
 
     @property
     def freed(self) -> bool:
@@ -81,12 +96,14 @@ class Node:
     @property
     def edges(self) -> list[Edge]:
         """The routes with this node's own parents and values."""
-        return [(self.inputs[i], pullback, pick(self.saved) if pick else ()) for i, pullback, pick in self.routes or ()]
+        inputs = self.inputs
+        return [(inputs[i], pullback, pick(self.saved) if pick else ()) for i, pullback, pick in self.routes or ()]
 
     @property
     def parents(self) -> list[Node]:
         """Where a cotangent flows on to."""
-        return [self.inputs[i] for i, _, _ in self.routes or ()]
+        inputs = self.inputs
+        return [inputs[i] for i, _, _ in self.routes or ()]
 
     @property
     def saved_arrays(self) -> Iterator[Any]:
@@ -102,7 +119,8 @@ class Node:
     def free(self) -> None:
         """Let go of the inputs and of what the pullbacks would need."""
         self.routes = None
-        self.saved = self.inputs = ()
+        self.saved = self.others = ()
+        self.first = self.second = ABSENT
 
     def __repr__(self) -> str:
         return f"<Node {self.serial} {self.describe()}>"
@@ -145,8 +163,8 @@ class Bundle(Node):
 
     __slots__ = ("shapes", "dtypes")
 
-    shapes: list[tuple[int, ...]]  # of the outputs
-    dtypes: list[Any]
+    shapes: tuple[tuple[int, ...], ...]  # of the outputs
+    dtypes: tuple[Any, ...]
 
     @property
     def zeros(self) -> list[Any]:
@@ -167,6 +185,7 @@ class Output(Node):
         """The bundle alone."""
         return [self.bundle]
 
+    saved = ()
     op = property(lambda self: self.bundle.op)
     inputs = property(lambda self: self.bundle.inputs)
     params = property(lambda self: self.bundle.params)
@@ -177,6 +196,15 @@ class Output(Node):
         self.routes = None
 
 
+ABSENT: Any = object()  # no such input
+
+
+def in_slots(inputs: Sequence[Any]) -> tuple[Any, Any, Sequence[Any]]:
+    """Any number of inputs as a node holds them: first, second, others."""
+    first, second = (*inputs, ABSENT, ABSENT)[:2]
+    return first, second, tuple(inputs[2:])
+
+
 # Nodes are written by functions: a class with an `__init__` takes half as long again, and this is the hot path.
 
 _new: Callable[[type[Any]], Any] = object.__new__
@@ -184,7 +212,9 @@ _new: Callable[[type[Any]], Any] = object.__new__
 
 def noted(
     op: str,
-    inputs: Sequence[Any],
+    first: Any,
+    second: Any,
+    others: Sequence[Any],
     params: Mapping[str, Any] | None,
     routes: tuple[Route, ...],
     saved: Sequence[Any],
@@ -198,7 +228,9 @@ def noted(
     node = _new(kind)
     node.serial = next_serial()
     node.op = op
-    node.inputs = inputs
+    node.first = first
+    node.second = second
+    node.others = others
     node.params = params
     node.routes = routes
     node.saved = saved
@@ -213,7 +245,7 @@ def noted(
 def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
     """Write the node of a tensor that nothing on the tape made."""
     data, op = handle.data, "leaf" if requires_grad else "constant"
-    node: Leaf = noted(op, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
+    node: Leaf = noted(op, ABSENT, ABSENT, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
     node.handle = ref(handle)
     node.overwritten = 0
     node.learned = False
@@ -221,31 +253,19 @@ def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
 
 
 def noted_bundle(
-    op: str, inputs: Any, params: Any, routes: Any, saved: Any, scope: Scope, requires_grad: bool
+    op: str,
+    first: Any,
+    second: Any,
+    others: Sequence[Any],
+    params: Any,
+    routes: Any,
+    saved: Any,
+    scope: Scope,
+    requires_grad: bool,
 ) -> Bundle:
     """Write what the outputs of one call will share."""
-    node: Bundle = noted(op, inputs, params, routes, saved, (), None, scope, requires_grad, Bundle)
+    node: Bundle = noted(op, first, second, others, params, routes, saved, (), None, scope, requires_grad, Bundle)
     return node
-
-
-def noted_outputs(of: Bundle, arrays: Sequence[Any]) -> list[Output]:
-    """Write all outputs of a call; a second time, for a sweep that is taped, nodes that lead to the same bundle."""
-    nodes: list[Output] = []
-    live = of.requires_grad
-    of.shapes = [array.shape for array in arrays]
-    of.dtypes = [array.dtype for array in arrays]
-    for shape, dtype in zip(of.shapes, of.dtypes):
-        node: Output = _new(Output)
-        node.serial = next_serial()
-        node.routes = node.saved = ()
-        node.shape = shape
-        node.dtype = dtype
-        node.requires_grad = live and dtype.kind == "f"
-        node.name = node.watch = None
-        node.bundle = of
-        node.position = len(nodes)
-        nodes.append(node)
-    return nodes
 
 
 class Watch:

@@ -17,7 +17,7 @@ from tinygrad_seq.dtypes import default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.explain import missing
 from tinygrad_seq.scopes import Scope, current
-from tinygrad_seq.tape import Leaf, Node, Watch, next_serial, noted_leaf
+from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Watch, next_serial, noted_leaf
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -411,29 +411,31 @@ class Tensor:
 _new = object.__new__
 
 
-def wrapped(array: Array, node: Node | None) -> Tensor:
-    """A tensor of an array and a node, without the class's questions: two thirds of what calling `Tensor` costs."""
-    made = _new(Tensor)
-    made.data = array
-    made.node = node
-    return made
-
+# Results are written by functions, node and tensor at once: that is the hot path, and calling a class or another function for
+# each of the two would take half as long again. A new attribute of `Node` goes here as well as into `tape.noted`.
 
 def result_of(
-    op: str, inputs: Any, params: Any, routes: Any, saved: Any, y: Any, scope: Scope, requires_grad: bool
+    op: str,
+    first: Any,
+    second: Any,
+    others: Any,
+    params: Any,
+    routes: Any,
+    saved: Any,
+    y: Any,
+    scope: Scope,
+    requires_grad: bool,
 ) -> Tensor:
-    """What an operation gave, as a tensor on the tape.
-
-    Writes the node as `tape.noted` does, and the tensor as `wrapped`, in one call instead of two: nearly all nodes are written
-    here. A new attribute of `Node` goes into both.
-    """
+    """What an operation gave, as a tensor on the tape. What comes before and after y is for its node; see `Node`."""
     if type(y) is not np.ndarray:
         y = np.asarray(y)  # NumPy gives scalars for 0-d results
     dtype = y.dtype
     node = _new(Node)
     node.serial = next_serial()
     node.op = op
-    node.inputs = inputs
+    node.first = first
+    node.second = second
+    node.others = others
     node.params = params
     node.routes = routes
     node.saved = saved
@@ -446,6 +448,34 @@ def result_of(
     made.data = y
     made.node = node
     return made
+
+
+def results_of(of: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
+    """What an operation of several outputs gave, as tensors on the tape, whose cotangents will meet in the bundle.
+
+    A second time, for a sweep that is taped, it makes other nodes that lead to the same bundle.
+    """
+    arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
+    of.shapes = tuple([array.shape for array in arrays])
+    of.dtypes = tuple([array.dtype for array in arrays])
+    live = of.requires_grad
+    outputs: list[Tensor] = []
+    for array in arrays:
+        dtype = array.dtype
+        node = _new(Output)
+        node.serial = next_serial()
+        node.routes = ()
+        node.shape = array.shape
+        node.dtype = dtype
+        node.requires_grad = live and dtype.kind == "f"
+        node.name = node.watch = None
+        node.bundle = of
+        node.position = len(outputs)
+        made = _new(Tensor)
+        made.data = array
+        made.node = node
+        outputs.append(made)
+    return tuple(outputs)
 
 
 class Parameter(Tensor):

@@ -16,7 +16,6 @@ import graphviz
 
 import tinygrad_seq as tg
 from tinygrad_seq.listing import Tape
-from tinygrad_seq.sweep import _collector_waiting
 from tinygrad_seq.tensor import Tensor
 from tinygrad_seq.viz import dot, program, typeset, words
 from tinygrad_seq.viz.dark import dark_rules
@@ -74,7 +73,7 @@ def draw(
     """
     if not isinstance(target, (Tape, Tensor)):
         raise TypeError(f"draw takes a recorded tape, a part of one, or a loss, not a {type(target).__name__}")
-    with _collector_waiting():
+    with tg.collector_waiting():
         graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
         if notation is not None:
             rewrite(graph, notation)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.derivatives import leaves, rebuilt
 from tinygrad_seq.models.cells import Array
+from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.random import generator
 from tinygrad_seq.tensor import as_array
 

@@ -4,12 +4,12 @@ A computation is a tape, and everything else is a reading of it. Read the engine
 
 1. `tape.py`, `scopes.py`: nodes; where they ran, and what a user can switch.
 2. `primitive.py`, `pullback.py`: an operation and its derivative, declared together.
-3. `tensor.py`, `dtypes.py`: an array and the node that made it.
-4. `sweep.py`, `reach.py`: reverse mode, the tape read from its end.
+3. `tensor.py`, `numpy_like.py`, `dtypes.py`: an array and the node that made it.
+4. `sweep.py`, `reach.py`, `collector.py`: reverse mode, the tape read from its end.
 5. `ops/elementwise.py`, then the other families: the primitives themselves.
 6. `recording.py`, `over_time.py`, `listing.py`, `events.py`: the tape and the backward pass in print.
-7. `derivatives.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
-8. `states.py`, `vanishing.py`, `truncated.py`: why a gradient vanishes, and back-propagation through long sequences.
+7. `derivatives.py`, `nested.py`, `bptt.py`: gradients of functions, and gradients taken apart by step in time.
+8. `states.py`, `vanishing.py`, `recompute.py`, `truncated.py`: why a gradient vanishes; long sequences.
 9. `checking.py`, `invariants.py`: how all of it is checked.
 
 What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `schedules.py`,
@@ -21,7 +21,7 @@ from importlib import import_module
 from tinygrad_seq import bptt, data, init, losses, ops, optim, random
 from tinygrad_seq.checking import check_grads
 from tinygrad_seq.collector import collector_waiting
-from tinygrad_seq.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from tinygrad_seq.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_seq.dtypes import default_dtype, set_default_dtype, using_dtype
 from tinygrad_seq.errors import (
     AnomalyError,
@@ -42,6 +42,7 @@ from tinygrad_seq.ops import *  # noqa: F403
 from tinygrad_seq.primitive import Primitive, Sample, primitive
 from tinygrad_seq.progress import progress
 from tinygrad_seq.random import manual_seed
+from tinygrad_seq.recompute import checkpoint
 from tinygrad_seq.scopes import detect_anomaly, enable_grad, mask_zeros, no_grad, scope
 from tinygrad_seq.serialize import CheckpointError, load, peek, save
 from tinygrad_seq.tensor import Parameter, Tensor, tensor

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from tinygrad_seq import random
-from tinygrad_seq.dtypes import default_dtype, using_dtype
-from tinygrad_seq.errors import AutodiffError, NondeterministicError, OverwrittenError
+from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
-from tinygrad_seq.pullback import Pullback
-from tinygrad_seq.scopes import current, setting
+from tinygrad_seq.reach import ancestors
+from tinygrad_seq.scopes import setting
 from tinygrad_seq.sweep import run, seed
-from tinygrad_seq.tape import Leaf, Node, in_slots, next_serial, noted_bundle
-from tinygrad_seq.tensor import Tensor, as_array, node_of, results_of
+from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
 
@@ -234,142 +232,6 @@ class Trial:
         return rebuilt(result, [Tensor(y.data) if isinstance(y, Tensor) else y for y in leaves(result)])
 
 
-def checkpoint(f: Function) -> Function:
-    """f, with the memory of its forward pass given back at once: the backward pass runs it again.
-
-    A sequence of T steps in about sqrt(T) checkpointed segments needs O(sqrt(T)) memory for one more forward pass
-    (Chen et al., "Training deep nets with sublinear memory cost", 2016). The second run gets the same random draws.
-    Tensors that f closes over (weights) get their gradients like arguments do. Under `record`, where every value is
-    kept anyway, f is simply called.
-
-    Args:
-        f: gives a tensor, or nested lists, tuples and dicts of them.
-
-    Raises:
-        NondeterministicError: in the backward pass, if f does not give what it gave before.
-    """
-
-    @wraps(f)
-    def light(*args: Any, **kwargs: Any) -> Any:
-        context = current()
-        if not context.grad or context.tape is not None:
-            return f(*args, **kwargs)
-        replay = Replay(f, args, kwargs)
-        result = f(*args, **kwargs)
-        made = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        if not made:
-            return result
-        return rebuilt(result, replay.on_tape(leaves(result)))
-
-    return light
-
-
-class Replay:
-    """A call that can be made again: what a checkpoint saves in place of the call's values."""
-
-    def __init__(self, f: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._call: Callable[[], Any] = lambda: f(*args, **kwargs)
-        self._started = next_serial()
-        self._draws = random.get_state()
-        self._dtype = default_dtype()
-        self._scope = current().scope
-        self._outside: list[Node] = []  # what the call read from outside: arguments, weights
-        self._facts: list[Any] = []
-        self._last: tuple[Any, dict[Node, Any]] | None = None
-
-    def on_tape(self, results: Sequence[Any]) -> Iterator[Any]:
-        """The results with one bundle behind them, instead of the graph that made them, which is dropped here."""
-        self._outside = _read_from_outside(results, self._started)
-        self._facts = [_fingerprint(y) for y in results]
-        routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
-        bundle = noted_bundle("checkpoint", *in_slots(self._outside), None, routes, (), self._scope, True)
-        outputs = iter(results_of(bundle, [y.data for y in results if isinstance(y, Tensor)]))
-        for y in results:
-            if isinstance(y, Tensor):
-                output = next(outputs)
-                node_of(output).requires_grad = output.requires_grad and y.requires_grad
-                yield output
-            else:
-                yield y
-
-    def cotangent(self, g: Any, i: int) -> Any:
-        """The cotangent of outside value i; the call is run again for the first of them, for all."""
-        if self._last is None or self._last[0] is not g:
-            self._last = (g, self._run_again(g))
-        found = self._last[1].get(self._outside[i])
-        if i == len(self._outside) - 1:
-            self._last = None
-        node = self._outside[i]
-        return np.zeros(node.shape, node.dtype) if found is None else found
-
-    def _run_again(self, g: Any) -> dict[Node, Any]:
-        taped = current().grad
-        self._refuse_overwritten()
-        with random.replaying(self._draws), using_dtype(self._dtype), setting(grad=True, scope=self._scope):
-            results = leaves(self._call())
-        if not _agree([_fingerprint(y) for y in results], self._facts):
-            raise NondeterministicError(
-                f"a checkpointed function{self._scope.place} gave another result when the backward pass ran it again: "
-                "it must not depend on anything that changes in between. Draw random numbers from "
-                "tg.random.generator(), whose state is replayed"
-            )
-        seeds: dict[Any, Any] = {}
-        for y, part in zip([y for y in results if isinstance(y, Tensor)], g):
-            if y.requires_grad:
-                seeds[y.node] = seeds[y.node] + part if y.node in seeds else part
-        return run(seeds, set(self._outside), taped).results
-
-    def _refuse_overwritten(self) -> None:
-        for node in self._outside:
-            if isinstance(node, Leaf) and node.overwritten > self._started:
-                raise OverwrittenError(
-                    f"{node.describe()} was overwritten after a checkpointed function{self._scope.place} had used it, "
-                    "and the backward pass must run that function again: call backward() before the optimiser's step()"
-                )
-
-
-class _Recomputed(Pullback):
-    """The pullback of a checkpoint for one of the values that the call read from outside."""
-
-    __slots__ = ()
-
-    def __init__(self, replay: Replay, i: int) -> None:
-        self.op = "checkpoint"
-        self.argument = f"value {i} from outside"
-        self.rule = self.function = self.on_arrays = lambda g: replay.cotangent(g, i)
-        self.together = None
-        self.elementwise = self.moves = False
-        self.places = ()
-        self.sources = ()
-
-
-# ---- nested arguments -----------------------------------------------------------------------------------------------
-
-
-def leaves(tree: Any) -> list[Any]:
-    """What nested lists, tuples and dicts hold, in order; dicts in the order of insertion. None is nothing."""
-    if isinstance(tree, dict):
-        return [leaf for part in tree.values() for leaf in leaves(part)]
-    if isinstance(tree, (list, tuple)):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [] if tree is None else [tree]
-
-
-def rebuilt(tree: Any, values: Any) -> Any:
-    """The structure of `tree` with these values in place of its leaves."""
-    return _rebuilt(tree, iter(values))
-
-
-def _rebuilt(part: Any, values: Iterator[Any]) -> Any:  # no closure of `rebuilt`: one that calls itself is a cycle
-    if isinstance(part, dict):
-        return {key: _rebuilt(value, values) for key, value in part.items()}
-    if isinstance(part, tuple) and hasattr(part, "_fields"):
-        return type(part)(*[_rebuilt(value, values) for value in part])
-    if isinstance(part, (list, tuple)):
-        return type(part)([_rebuilt(value, values) for value in part])
-    return None if part is None else next(values)
-
-
 # ---- variables ------------------------------------------------------------------------------------------------------
 
 variable = primitive(lambda x: x, vjp=dict(x=lambda g: g), name="variable", samples=unary())
@@ -403,51 +265,5 @@ def _result(found: Any, like: Tensor) -> Tensor:
 def _depends_on_variables(results: Sequence[Tensor], ours: Collection[Any]) -> bool:
     """Whether results depend on variables older than these: those of a transform around this one."""
     oldest = min((node.serial for node in ours), default=math.inf)
-    stack = [y.node for y in results if y.requires_grad and y.node is not None]
-    found = set(stack)
-    while stack:
-        node = stack.pop()
-        if node in ours:
-            continue
-        if node.op == "variable" and node.serial < oldest:
-            return True
-        fresh = {parent for parent in node.parents if parent.requires_grad} - found
-        found |= fresh
-        stack += fresh
-    return False
-
-
-def _read_from_outside(results: Sequence[Any], started: int) -> list[Node]:
-    """The nodes older than a call that its results depend on, oldest first."""
-    stack = [y.node for y in results if isinstance(y, Tensor) and y.requires_grad and y.node is not None]
-    found = set(stack)
-    while stack:
-        node = stack.pop()
-        if node.serial > started:
-            fresh = {parent for parent in node.parents if parent.requires_grad} - found
-            found |= fresh
-            stack += fresh
-    return sorted((node for node in found if node.serial < started), key=lambda node: node.serial)
-
-
-def _fingerprint(y: Any) -> Any:
-    """A few numbers that tell results apart, also in the order of their elements, but not the rounding of two equal runs."""
-    if not isinstance(y, Tensor):
-        return repr(y)
-    array = y.data.astype(float).reshape(-1)
-    weights = np.arange(array.size) * 0.6180339887 % 1.0  # irregular, and the same in both runs
-    return (y.shape, y.dtype, float(array @ weights), float(np.abs(array).sum()))
-
-
-def _agree(now: list[Any], then: list[Any]) -> bool:
-    def equal(a: Any, b: Any) -> bool:
-        if isinstance(a, str) or isinstance(b, str) or a[:2] != b[:2]:
-            return bool(a == b)
-        tolerance = float(np.sqrt(np.finfo(a[1]).eps)) if a[1].kind == "f" else 0.0
-        return bool(np.allclose(a[2:], b[2:], rtol=tolerance, atol=tolerance * (1 + b[3]), equal_nan=True))
-
-    return len(now) == len(then) and all(equal(a, b) for a, b in zip(now, then))
-
-
-def _everything(saved: Sequence[Any]) -> Sequence[Any]:
-    return saved
+    made = [y.node for y in results if y.requires_grad and y.node is not None]
+    return any(node.op == "variable" and node.serial < oldest for node in ancestors(made, lambda node: node in ours))

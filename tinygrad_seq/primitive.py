@@ -33,10 +33,11 @@ import numpy as np
 
 from tinygrad_seq.dtypes import default_dtype
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
+from tinygrad_seq.numpy_like import binary, implements
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.scopes import Context, current
 from tinygrad_seq.tape import ABSENT, Output, Route, Watch, in_slots, noted_bundle
-from tinygrad_seq.tensor import Tensor, as_operand, as_operands, binary, implements, node_of, result_of, results_of
+from tinygrad_seq.tensor import Tensor, as_operand, as_operands, node_of, result_of, results_of
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
 Plan = tuple[Taker, tuple[Route, ...]]

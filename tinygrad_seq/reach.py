@@ -5,7 +5,7 @@ Read `tape.py` first. `sweep.py` asks here before it sets out, so that it fails 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
 
 import numpy as np
@@ -40,6 +40,19 @@ def leading_to(
             if parent not in found and (parent.requires_grad or through_cuts):
                 found.add(parent)
                 stack.append(parent)
+    return found
+
+
+def ancestors(nodes: Iterable[Node], is_end: Callable[[Node], bool]) -> set[Node]:
+    """The nodes and all that their gradients flow on to, but for what lies behind an end."""
+    found = set(nodes)
+    stack = list(found)
+    while stack:
+        node = stack.pop()
+        if not is_end(node):
+            fresh = {parent for parent in node.parents if parent.requires_grad} - found
+            found |= fresh
+            stack += fresh
     return found
 
 

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq import random
-from tinygrad_seq.derivatives import leaves, rebuilt
 from tinygrad_seq.module import Module
+from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.optim import Optimizer, Schedule
 from tinygrad_seq.serialize import CheckpointError, load, peek, save
 from tinygrad_seq.tensor import Tensor, as_array

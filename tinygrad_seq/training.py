@@ -14,8 +14,8 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, TextIO
 
-from tinygrad_seq.derivatives import leaves, rebuilt
 from tinygrad_seq.module import Module
+from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_
 from tinygrad_seq.progress import progress
 from tinygrad_seq.runs import Data, Run, undisturbed

@@ -1,4 +1,4 @@
-"""Back-propagation through long sequences in little memory. Public as part of `tg.bptt`; needs `derivatives.py`.
+"""Back-propagation through long sequences in little memory. Public as part of `tg.bptt`; needs `recompute.py`.
 
 Full back-propagation through time keeps what every step saved until the sweep comes by: O(T). Two ways out:
 
@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.derivatives import checkpoint, leaves, rebuilt
 from tinygrad_seq.errors import AutodiffError, ShapeError
+from tinygrad_seq.nested import leaves, rebuilt
+from tinygrad_seq.recompute import checkpoint
 from tinygrad_seq.scopes import current, scope
 from tinygrad_seq.tape import Leaf, Node, next_serial
 from tinygrad_seq.tensor import Tensor, node_of

@@ -16,10 +16,11 @@ from hypothesis.extra import numpy as hnp
 
 import tinygrad_seq as tg
 from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops import elementwise, special
 from tinygrad_seq.primitive import Primitive
 from tinygrad_seq.scopes import setting
-from tinygrad_seq.tensor import Tensor, implements
+from tinygrad_seq.tensor import Tensor
 
 inf, nan = math.inf, math.nan
 line = np.linspace(-3.0, 3.0, 13)

@@ -15,8 +15,9 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq import ops
 from tinygrad_seq.checking import check_grads
+from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.primitive import Primitive, Sample, registry
-from tinygrad_seq.tensor import Tensor, implements
+from tinygrad_seq.tensor import Tensor
 
 FAMILIES = {
     name: importlib.import_module(f"tinygrad_seq.ops.{name}")

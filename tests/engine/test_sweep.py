@@ -9,7 +9,7 @@ import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq import sweep
-from tinygrad_seq.tensor import implements
+from tinygrad_seq.numpy_like import implements
 
 
 def leaf(*shape, seed=0):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
-from tinygrad_seq.derivatives import leaves, rebuilt
 from tinygrad_seq.models import CoupledLSTMCell, LSTMCell, OutputRNNCell, Recurrent, RNNCell
 from tinygrad_seq.models.cells import parts_of
+from tinygrad_seq.nested import leaves, rebuilt
 
 from .cells_by_hand import σ
 from .kinds import CELLS, B, H, I, T, a_state, every_cell, make

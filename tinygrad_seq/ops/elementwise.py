@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.samples import apart, away_from, binary, integers, normal, ternary, unary, uniform
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Rule
-from tinygrad_seq.tensor import Tensor, implements
+from tinygrad_seq.tensor import Tensor
 
 elementwise = partial(primitive, elementwise=True)
 positives, nonzeros = uniform(0.3, 3.0), away_from(0.3, 2.0)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from tinygrad_seq.numpy_like import Place, implements
 from tinygrad_seq.ops.samples import drawn, normal, shaped, strided, view
 from tinygrad_seq.primitive import Primitive, primitive, pulled
-from tinygrad_seq.tensor import Place, Tensor, as_array, implements
+from tinygrad_seq.tensor import Tensor, as_array
 
 # ---- indices --------------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.samples import Draw, apart, binary, distinct, integers, normal, shaped, view
 from tinygrad_seq.ops.special import over
 from tinygrad_seq.primitive import Sample, primitive
 from tinygrad_seq.pullback import Rule
-from tinygrad_seq.tensor import implements
 
 Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None

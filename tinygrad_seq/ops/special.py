@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.elementwise import nonzeros, positives, sigmoid
 from tinygrad_seq.ops.samples import binary, unary, uniform
 from tinygrad_seq.primitive import primitive, pulled
-from tinygrad_seq.tensor import implements
 
 elementwise = partial(primitive, elementwise=True)
 within_one, above_one = uniform(-0.9, 0.9), uniform(1.3, 3.0)

@@ -156,7 +156,8 @@ def pulled(made: Primitive, *operands: Any, **params: Any) -> Any:
 class Primitive:
     """An operation on arrays that the tape can differentiate. Called on tensors, it writes itself down.
 
-    Made by `primitive`, whose arguments are its attributes.
+    Made by `primitive`, whose arguments are its attributes. `takes_out` says that its forward can write into a given array,
+    `forward(*arrays, out=buffer)`, as NumPy's ufuncs can: such a tape may be replayed on buffers that are there already.
     """
 
     def __init__(
@@ -188,6 +189,7 @@ class Primitive:
         self.inputs = tuple(key.lstrip("*") for key in vjp)
         self.differentiable = not cut and any(rule is not None for rule in vjp.values())
         self.defaults, self.by_name = _parameters(forward, 0 if self.starred else len(vjp))
+        self.takes_out = isinstance(forward, np.ufunc) or "out" in inspect.signature(forward).parameters
         self._by_default = tuple(self.defaults.values())
         asked = {name for rule in vjp.values() if rule for name in names_of(rule)}
         self.shaped = tuple(
@@ -201,6 +203,7 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor, or a tuple of them if it is `several`."""
@@ -404,12 +407,15 @@ class Binary(Primitive):
 
 
 def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any], int]:
-    """The forward's parameters behind its inputs, with their defaults, and how many of them go by name only."""
+    """The forward's parameters behind its inputs, with their defaults, and how many of them go by name only.
+
+    `out` is none of them: tensors are not written into.
+    """
     if isinstance(forward, np.ufunc):
         return {}, 0  # those of ufuncs (out, where, dtype) are none of ours
     parameters = list(inspect.signature(forward).parameters.values())
     by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][skip:]
-    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
     return {p.name: p.default for p in (*by_position, *by_name)}, len(by_name)
 
 

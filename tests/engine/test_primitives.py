@@ -87,6 +87,20 @@ def test_forward_is_the_forward(made: Primitive, sample: Sample) -> None:
             np.testing.assert_allclose(ours.data, right, rtol=1e-13, atol=1e-15)  # BLAS may round by where an array lies
 
 
+@pytest.mark.parametrize(("made", "sample"), [call for call in CALLS if call.values[0].takes_out])
+def test_a_forward_that_takes_out_writes_there(made: Primitive, sample: Sample) -> None:
+    arrays = drawn(sample)
+    wanted = made.forward(*arrays, **sample.params)
+    buffer = np.full_like(wanted, 7)
+    assert made.forward(*arrays, **sample.params, out=buffer) is buffer
+    np.testing.assert_array_equal(buffer, wanted)
+
+
+def test_the_cells_products_and_sums_take_out() -> None:
+    assert all(registry[name].takes_out for name in ("add", "multiply", "matmul", "tanh"))
+    assert not registry["concatenate"].takes_out and not registry["softmax"].takes_out
+
+
 @every_call
 def test_inputs_are_not_written_to(made: Primitive, sample: Sample) -> None:
     arrays = drawn(sample)

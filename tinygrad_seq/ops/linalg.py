@@ -32,11 +32,11 @@ def rows(x: Any) -> Any:
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _matmul(a: Any, b: Any) -> Any:
+def _matmul(a: Any, b: Any, *, out: Any = None) -> Any:
     """The matrix product a @ b as `np.matmul`: (..., m, k) @ (..., k, n), where a or b may be a vector (k,)."""
-    if type(a) is np.ndarray and a.ndim > 2 and np.ndim(b) == 2:
+    if out is None and type(a) is np.ndarray and a.ndim > 2 and np.ndim(b) == 2:
         return np.matmul(rows(a), b).reshape(*a.shape[:-1], b.shape[1])  # one product, not one for each matrix of the batch
-    return np.matmul(a, b)
+    return np.matmul(a, b, out)
 
 
 def _matmul_a(g: Any, b: Any) -> Any:

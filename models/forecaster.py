@@ -15,6 +15,7 @@ from tinygrad_seq.models.sequence_model import SequenceModel, checked_features, 
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.shape import stack
 from tinygrad_seq.tensor import as_array
+from tinygrad_seq.truncated import counted_from
 
 
 class Forecaster(SequenceModel):
@@ -74,8 +75,9 @@ class Forecaster(SequenceModel):
     def forward(self, series: Any, state: State | None = None, lengths: Any = None) -> tuple[Any, State]:
         """(forecasts (T, B, O) of what comes after each step, the state after the last real one)."""
         x, _ = self._checked(series, lengths)
-        forecasts, state = self._read(x, state, lengths)
-        return self._as_given(forecasts), state
+        with counted_from(state):
+            forecasts, last = self._read(x, state, lengths)
+            return self._as_given(forecasts), last
 
     def loss(
         self,
@@ -122,8 +124,9 @@ class Forecaster(SequenceModel):
         coins = by_teacher(teacher, *x.shape[:2])
         coins[:context] = True
         first = None if state is ... else state
-        forecasts, last = self._read(x, first, lengths) if coins.all() else self._run(x, first, coins, valid)
-        loss = tg.losses.mse(forecasts, targets, mask=self._counting(mask, valid), reduction=reduction)
+        with counted_from(first):
+            forecasts, last = self._read(x, first, lengths) if coins.all() else self._run(x, first, coins, valid)
+            loss = tg.losses.mse(forecasts, targets, mask=self._counting(mask, valid), reduction=reduction)
         return loss if state is ... else (loss, last)
 
     def predict(self, series: Any, lengths: Any = None) -> Array:

@@ -15,6 +15,7 @@ from tinygrad_seq.models.nn import Dropout, Embedding
 from tinygrad_seq.models.sequence_model import SequenceModel, checked_tokens, positive
 from tinygrad_seq.models.stacks import apart, forward_only, one_step, output_size, recurrent, start
 from tinygrad_seq.tensor import as_array
+from tinygrad_seq.truncated import counted_from
 
 
 class LanguageModel(SequenceModel):
@@ -77,8 +78,9 @@ class LanguageModel(SequenceModel):
 
     def forward(self, tokens: Any, state: State | None = None, lengths: Any = None) -> tuple[Any, State]:
         """(logits (T, B, V) of what comes after each step, the state after the last real one)."""
-        logits, state, _ = self._run(tokens, state, lengths)
-        return self._as_given(logits), state
+        with counted_from(state):
+            logits, last, _ = self._run(tokens, state, lengths)
+            return self._as_given(logits), last
 
     def loss(
         self,
@@ -102,8 +104,10 @@ class LanguageModel(SequenceModel):
         """
         if targets is None:
             tokens, targets, lengths = self._shifted(tokens, lengths)
-        logits, last, valid = self._run(tokens, None if state is ... else state, lengths)
-        loss = tg.losses.cross_entropy(logits, self._time_first(targets), mask=self._counting(mask, valid), **options)
+        first = None if state is ... else state
+        with counted_from(first):
+            logits, last, valid = self._run(tokens, first, lengths)
+            loss = tg.losses.cross_entropy(logits, self._time_first(targets), mask=self._counting(mask, valid), **options)
         return loss if state is ... else (loss, last)
 
     def predict(self, tokens: Any, state: State | None = None, lengths: Any = None) -> Array:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
+from tinygrad_seq import models
 from tinygrad_seq.models import RNN
 from tinygrad_seq.models.cells import parts_of
 
@@ -87,3 +88,40 @@ def test_a_linear_recurrent_layer_follows_the_powers_of_its_weight(radius, word)
     told = tg.bptt.verdict(tg.bptt.jacobians(states), weight=cell.W_h)
     assert told.startswith(f"The gradient {word}: ×{radius:.3g} per step")
     assert f"Bound: the largest singular value of the weight is {radius:.3g}" in told
+
+
+# ---- a piece of a longer sequence knows where it stands ---------------------------------------------------------------------
+
+
+def language_model():
+    return models.LanguageModel(5, 4, 6, cell="rnn"), np.random.default_rng(0).integers(0, 5, (7, 2))
+
+
+def forecaster():
+    return models.Forecaster(3, 6, cell="rnn"), np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("made", [language_model, forecaster])
+def test_windows_of_a_sequence_model_write_their_steps_as_those_of_the_whole(made):
+    tg.manual_seed(0)
+    model, x = made()
+    with tg.record() as tape:
+        for window in tg.bptt.Truncated(k1=3)(x[:-1], x[1:]):
+            loss, state = model.loss(*window, state=window.state)
+            loss.backward()
+            window.carry(state)
+    for t in range(6):
+        parts = {part for entry in tape.at(t) for part in entry.scope.split("/")}
+        assert {"rnn", "readout"} <= parts, t
+        assert len(tape.at(t).find("readout")) == len(tape.at(0).find("readout"))
+    assert not len(tape.at(6).find("readout"))
+
+
+def test_a_forecaster_that_runs_freely_counts_from_where_its_state_was_carried_to():
+    tg.manual_seed(0)
+    model, x = forecaster()
+    with tg.record() as tape:
+        for window in tg.bptt.Truncated(k1=3)(x[:-1], x[1:]):
+            _, state = model.loss(*window, state=window.state, teacher=0.0)
+            window.carry(state)
+    assert [len(tape.at(t).find("readout")) > 0 for t in range(7)] == [True] * 6 + [False]

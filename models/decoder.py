@@ -135,11 +135,11 @@ class Decoder(tg.Module):
             tags = {} if valid is None else {"valid": valid[t]}
             said = self.step(read, states, t, memory, **tags)
             steps.append(said)
-            states, read = said.states, target
+            states, read = said.states, tg.tensor(target, name=f"y<{t}>")
             if t + 1 < len(targets) and not coins[t + 1].all():
                 with tg.scope("choice", t=t, role="choice", **tags):
                     own = chosen(said.logits[:, : self.boundary], choose)
-                    read = where(coins[t + 1], target, own) if coins[t + 1].any() else own
+                    read = where(coins[t + 1], read, own) if coins[t + 1].any() else own
                 call_by_step((read,), ("ŷ",), t)
         return steps
 

@@ -156,7 +156,7 @@ def test_a_beam_that_is_wide_enough_finds_all_there_is(data, V, T, ends, alpha):
         for each in hypotheses:
             np.testing.assert_allclose(each.log_probability, everything[spelled(each, end)], atol=1e-12)
         best = max(log_p / penalty(len(sequence), alpha) for sequence, log_p in everything.items())
-        np.testing.assert_allclose(hypotheses[0].score, best, rtol=1e-12)
+        np.testing.assert_allclose(hypotheses[0].score, best, rtol=1e-12, atol=1e-12)
         if end is not None:
             assert abs(sum(np.exp(each.log_probability) for each in hypotheses) - 1) < 1e-12
 

@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.scopes import current, setting
-from tinygrad_seq.states import State, node_in_graph, nodes_of_states
+from tinygrad_seq.states import State, listed, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
 from tinygrad_seq.tape import Bundle, Edge, Node, Output
 from tinygrad_seq.tensor import Tensor
@@ -82,6 +82,7 @@ def state_gradients(loss: Tensor, states: Sequence[State], gradient: Any = None)
     Returns:
         An array for each state; a tuple of arrays for each that is a tuple.
     """
+    states = states if isinstance(states, (Tensor, np.ndarray)) else listed("states", states)
     nodes = nodes_of_states(states)
     wanted = {node for parts in nodes for node in parts}
     found = {node: np.array(g) for node, g in _steps(_sweep(loss, gradient)) if node in wanted}

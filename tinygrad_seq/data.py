@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.random import generator
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +36,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokens: Iterable[str], unknown: str | None = None) -> None:
-        self.tokens = tuple(tokens)
+        self.tokens = tuple(_tokens_of(tokens))
         self.unknown = unknown
         self.numbers = {token: i for i, token in enumerate(self.tokens)}
         if len(self.numbers) < len(self.tokens):
@@ -55,7 +56,7 @@ class Vocabulary:
             unknown: as for the class; becomes a special token if it is none yet.
         """
         first = list(dict.fromkeys([*special, unknown] if unknown is not None else special))
-        counts = Counter(text)
+        counts = Counter(_tokens_of(text))
         return cls([*first, *sorted(token for token, n in counts.items() if n >= min_count and token not in first)], unknown)
 
     def encode(self, text: Iterable[str]) -> Array:
@@ -68,10 +69,11 @@ class Vocabulary:
             (N,) int64.
 
         Raises:
+            TypeError: what is no text.
             ValueError: a token that is not in the vocabulary, if there is none for the unknown.
         """
         rest = None if self.unknown is None else self.numbers[self.unknown]
-        tokens = list(text)
+        tokens = _tokens_of(text)
         found = [self.numbers.get(token, rest) for token in tokens]
         if None in found:
             foreign = Counter(token for token in tokens if token not in self.numbers).most_common()
@@ -140,8 +142,7 @@ def batches(tokens: Any, batch_size: int, steps: int) -> list[tuple[Array, Array
     text = _integers(tokens, "tokens")
     if text.ndim != 1:
         raise ValueError(f"tokens are one text, of shape (N,), not {text.shape}")
-    if batch_size < 1 or steps < 1:
-        raise ValueError(f"batch_size and steps must be at least 1, not {batch_size} and {steps}")
+    batch_size, steps = whole("batch_size", batch_size, 1), whole("steps", steps, 1)
     length = (len(text) - 1) // batch_size
     if length < 1:
         raise ValueError(f"{len(text)} tokens are too few for {batch_size} columns: each needs one, and the last one more")
@@ -166,15 +167,25 @@ def pad(sequences: Sequence[Any], value: Any = 0) -> tuple[Array, Array]:
         (array([[1, 2, 3],
                [4, 0, 0]]), array([3, 1]))
     """
-    arrays = [np.asarray(sequence) for sequence in sequences]
+    if isinstance(sequences, str) or not isinstance(sequences, Iterable):
+        raise TypeError(f"pad takes a list of sequences, not {told(sequences)}")
+    sequences = list(sequences)
+    arrays = [_array(sequence, b) for b, sequence in enumerate(sequences)]
     if not arrays:
-        raise ValueError("there are no sequences to pad")
+        raise ValueError("there are no sequences to pad (an iterator gives them only once)")
+    for sequence, array in zip(sequences, arrays):
+        if array.ndim == 0:
+            cure = "; vocabulary.encode makes numbers of text" if array.dtype.kind in "US" else ""
+            raise ValueError(f"pad takes a list of sequences, and in it stands {told(sequence)}, which has no steps{cure}")
     alike = [array for array in arrays if array.size] or arrays  # an empty list says nothing of shape and dtype
     for array in alike:
-        if array.ndim == 0 or array.shape[1:] != alike[0].shape[1:]:
+        if array.shape[1:] != alike[0].shape[1:]:
             raise ValueError(f"sequences may differ in length only, and these have shapes {alike[0].shape} and {array.shape}")
     lengths = np.array([len(array) for array in arrays], np.int64)
-    padded = np.full((int(lengths.max()), len(arrays), *alike[0].shape[1:]), value, np.result_type(*alike))
+    dtype = np.result_type(*alike)
+    if dtype.kind in "iub" and np.asarray(value).dtype.kind not in "iub":
+        raise TypeError(f"{value!r} does not fit behind sequences of {dtype}; make them floating, or take a whole number")
+    padded = np.full((int(lengths.max()), len(arrays), *alike[0].shape[1:]), value, dtype)
     for b, array in enumerate(arrays):
         if array.size:
             padded[: len(array), b] = array
@@ -195,6 +206,7 @@ def valid(lengths: Any, steps: int | None = None) -> Array:
                [ True, False, False]])
     """
     lengths = _integers(lengths, "lengths")
+    steps = None if steps is None else whole("steps", steps)
     longest = int(lengths.max(initial=0))
     if lengths.ndim != 1 or lengths.min(initial=0) < 0 or (steps is not None and longest > steps):
         raise ValueError(f"lengths are integers of shape (B,), from 0 to the number of steps ({steps}); got {lengths}")
@@ -214,8 +226,10 @@ def buckets(lengths: Any, batch_size: int, rng: np.random.Generator | None = Non
         A list of index arrays, in which each of 0 .. N-1 stands once.
     """
     lengths = _integers(lengths, "lengths")
-    if lengths.ndim != 1 or batch_size < 1:
-        raise ValueError(f"lengths of shape (N,) and a batch_size of at least 1 are needed, got {lengths.shape} and {batch_size}")
+    batch_size = whole("batch_size", batch_size, 1)
+    if lengths.ndim != 1:
+        raise ValueError(f"lengths of shape (N,) are needed, got {lengths.shape}")
+    _refuse_other_generators(rng)
     rng = rng or generator()
     shuffled = rng.permutation(len(lengths))
     by_length = shuffled[np.argsort(lengths[shuffled], kind="stable")]
@@ -238,13 +252,13 @@ class Minibatches:
     ) -> None:
         self.make = make
         self.lengths = _integers(lengths, "lengths")
-        self.batch_size = batch_size
+        self.batch_size = whole("batch_size", batch_size, 1)
         self.rng = rng
-        if self.lengths.ndim > 1 or batch_size < 1:
-            raise ValueError(
-                f"lengths of shape (N,), or N alone, and a batch_size of at least 1 are needed, "
-                f"got {self.lengths.shape} and {batch_size}"
-            )
+        if not callable(make):
+            raise TypeError(f"make is a function, make(indices), that gives the batch of these sequences, not {told(make)}")
+        if self.lengths.ndim > 1 or self.lengths.min(initial=0) < 0:
+            raise ValueError(f"lengths of shape (N,), or N alone, at least 0, are needed, got {lengths!r}")
+        _refuse_other_generators(rng)
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
@@ -256,10 +270,37 @@ class Minibatches:
         return map(self.make, buckets(lengths, self.batch_size, self.rng))
 
 
+def _tokens_of(text: Any) -> list[str]:
+    """A text as a list of its tokens."""
+    if not isinstance(text, Iterable):
+        raise TypeError(f"a text is a string, or a list of tokens, not {told(text)}")
+    tokens = list(text)
+    try:
+        set(tokens)
+    except TypeError:
+        other = next(token for token in tokens if not isinstance(token, str))
+        raise TypeError(f"a token is a string, not {told(other)}; a vocabulary takes one text at a time") from None
+    return tokens
+
+
+def _array(sequence: Any, b: int) -> Array:
+    """A sequence to pad, the one of row b, as an array."""
+    try:
+        return np.asarray(sequence)
+    except ValueError as error:
+        raise ValueError(f"sequence {b} is no array (T, ...), its steps differ in shape: {error}") from None
+
+
+def _refuse_other_generators(rng: Any) -> None:
+    if not isinstance(rng, np.random.Generator | None):
+        raise TypeError(f"rng is a generator of NumPy's, such as np.random.default_rng(0), not {rng!r}")
+
+
 def _integers(values: Any, name: str) -> Array:
     array = np.asarray(values)
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} are integers, not {array.dtype}")
+        cure = "; vocabulary.encode makes them of text" if name == "tokens" and array.dtype.kind in "US" else ""
+        raise TypeError(f"{name} are integers, not {array.dtype if array.dtype != object else told(values)}{cure}")
     return array

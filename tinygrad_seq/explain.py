@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from operator import index
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,31 @@ CURES = {
     "np.expand_dims",
 }
 """What to do, by words of NumPy's complaint."""
+
+
+def told(value: Any) -> str:
+    """A wrong argument in a few words: "a float", "an array of shape (3,)", "the class Adam"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    kind = "array" if isinstance(value, np.ndarray) else "tensor" if type(value).__name__ == "Tensor" else type(value).__name__
+    shape = f" of shape {value.shape}" if isinstance(getattr(value, "shape", None), tuple) else ""
+    return "None" if value is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{shape}"
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number that was asked for under this name.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is less than the least.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
 
 
 def user_line() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import TapeError
+from tinygrad_seq.explain import told
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output
 from tinygrad_seq.tensor import Tensor
@@ -29,6 +30,8 @@ def check_tape(tape: Any) -> None:
     Raises:
         TapeError: the first rule that is broken, and by which entry.
     """
+    if not isinstance(tape, Tensor) and not hasattr(tape, "nodes"):
+        raise TypeError(f"check_tape takes a tape or a tensor, not {told(tape)}")
     nodes = _reachable([tape.node] if tape.node is not None else []) if isinstance(tape, Tensor) else list(tape.nodes)
     known = set(nodes) | {node.bundle for node in nodes if isinstance(node, Output)}
     seen: dict[int, Node] = {}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from operator import attrgetter, index
 from typing import Any, overload
 
 import numpy as np
 
 from tinygrad_seq.errors import FreedGraphError
 from tinygrad_seq.events import Event, events
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.recording import Recording
 from tinygrad_seq.scopes import current, setting
@@ -51,8 +52,11 @@ def tape(*results: Tensor) -> Tape:
     backward pass. `record` keeps all.
 
     Raises:
+        TypeError: something else than tensors.
         FreedGraphError: a backward pass has freed the graph.
     """
+    for result in results:
+        _refuse_others("tg.tape", result)
     recording = Recording()
     for node in sorted(_ancestors([node_of(result) for result in results]), key=attrgetter("serial")):
         if not isinstance(node, (Leaf, Bundle)):
@@ -102,11 +106,18 @@ class Tape:
         return len(self.indices)
 
     @overload
-    def __getitem__(self, index: int) -> Entry: ...
+    def __getitem__(self, place: int) -> Entry: ...
     @overload
-    def __getitem__(self, index: slice) -> Tape: ...
-    def __getitem__(self, index: int | slice) -> Entry | Tape:
-        chosen = self.indices[index]
+    def __getitem__(self, place: slice) -> Tape: ...
+    def __getitem__(self, place: int | slice) -> Entry | Tape:
+        """An entry, by its place on this tape, or a part of it."""
+        try:
+            chosen = self.indices[place if isinstance(place, slice) else index(place)]
+        except TypeError:
+            raise TypeError(f"entries are numbered, and {place!r} is no number; tape.find(name) goes by name") from None
+        except IndexError:
+            size = f"{len(self)} entries" if len(self) else "no entries: nothing was found, or recorded"
+            raise IndexError(f"there is no entry {place} on this tape of {size}") from None
         return self._entry(chosen) if isinstance(chosen, int) else Tape(self._recording, chosen, self._step)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -127,6 +138,7 @@ class Tape:
 
         Of an operation over all of time at once (`tg.scope(..., time_axis=0)`), the entry has that step's part of the value.
         """
+        t = None if t is None else whole("the step t", t)
         lengths = self._over_time()
         if t is None:
             return Tape(self._recording, [entry.index for entry in self if entry.t is None and entry.index not in lengths])
@@ -150,12 +162,14 @@ class Tape:
 
         `find("h", t=3)` finds "h<3>", too: names of values in time end in their step.
         """
+        _refuse_no_name(name)
         at_t = self if t is None else self.at(t)
         found = [entry.index for entry in at_t if entry.is_called(name) or entry.name == f"{name}<{t}>"]
         return Tape(self._recording, found, at_t._step)
 
     def entry_of(self, tensor: Tensor) -> Entry:
         """The entry of a tensor; KeyError if it is not on the tape."""
+        _refuse_others("entry_of", tensor)
         if tensor.node is None or tensor.node not in self._recording.index:
             raise KeyError(f"this tensor of shape {tensor.shape} is not on the tape")
         return Entry(self._recording, self._recording.index[tensor.node])
@@ -168,6 +182,7 @@ class Tape:
             gradient: the cotangent of `loss`; 1, if it has a single element.
             through_cuts: pass `detach` as if it were not there (on a recorded tape).
         """
+        _refuse_others("sweep", loss)
         return events(self._recording, loss, gradient, through_cuts)
 
     def __repr__(self) -> str:
@@ -340,6 +355,20 @@ def table(entries: Iterable[Entry]) -> str:
         for row in rows
     )
     return "\n".join(lines)
+
+
+def _refuse_others(what: str, tensor: Any) -> None:
+    """Raise a TypeError on what is no tensor."""
+    if not isinstance(tensor, Tensor):
+        cure = "; of a list, pass *list" if what == "tg.tape" and isinstance(tensor, list | tuple) else ""
+        raise TypeError(f"{what} needs a tensor, on whose graph it looks, and not {told(tensor)}{cure}")
+
+
+def _refuse_no_name(name: Any) -> None:
+    """Raise a TypeError on what is no string."""
+    if not isinstance(name, str):
+        cure = "; tape.entry_of(tensor) gives the entry of a tensor" if isinstance(name, Tensor) else ""
+        raise TypeError(f"find looks for an op, a tensor's name or a part of the scope, and {told(name)} is none{cure}")
 
 
 def _ancestors(nodes: Iterable[Node]) -> set[Node]:

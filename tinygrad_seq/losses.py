@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_seq.errors import ShapeError
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import log_softmax
 from tinygrad_seq.scopes import scope
@@ -113,7 +114,7 @@ def mse(prediction: Any, target: Any, mask: Any = None, *, reduction: str = "mea
         5.0
     """
     prediction = _floating(prediction, "prediction")
-    target = target if isinstance(target, Tensor) else Tensor(as_array(target, prediction.dtype))
+    target = target if isinstance(target, Tensor) else _named(_array(target, "target", prediction.dtype), "y")
     _same_shape(prediction, target, "prediction", "target")
     elements = _mask(mask, prediction.shape, leading=True)
     with scope("loss"):
@@ -189,12 +190,13 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
     if scores.ndim == 0:
         raise ShapeError("scores need an axis of classes, the last one, and a 0-d tensor has none")
     shape, classes = scores.shape[:-1], scores.shape[-1]
-    given = as_array(targets, scores.dtype)
+    given = _array(targets, "targets", scores.dtype)
     rows = _mask(mask, shape)
+    ignore_index = None if ignore_index is None else whole("ignore_index", ignore_index)
     if given.dtype.kind == "f" and given.shape == scores.shape:
         if ignore_index is not None:
             raise TypeError("ignore_index is for class indices; with probabilities as targets, say what counts by mask")
-        probabilities = targets if isinstance(targets, Tensor) else Tensor(given)
+        probabilities = targets if isinstance(targets, Tensor) else _named(given, "y")
         return Truth(None, _counting(probabilities, rows).astype(scores.dtype), rows)
     if given.dtype.kind not in "iu":
         raise TypeError(
@@ -210,14 +212,17 @@ def _classes(scores: Tensor, targets: Any, mask: Any, ignore_index: int | None) 
     outside = outside if rows is None else outside & rows
     if outside.any():
         place = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"target {given[place]} at index {place} is no class; the {classes} classes are 0 to {classes - 1}")
+        cure = f"; ignore_index={given[place]} passes over such rows" if given[place] < 0 else ""
+        raise IndexError(
+            f"target {given[place]} at index {place} is no class; the {classes} classes are 0 to {classes - 1}{cure}"
+        )
     return Truth(given if rows is None else np.where(rows, given, 0), None, rows)
 
 
 def _binary(prediction: Any, targets: Any, mask: Any, name: str) -> tuple[Tensor, Tensor, Array | None]:
     """(prediction, targets of its dtype with 0 where they do not count, mask) for the two binary losses."""
     made = _floating(prediction, name)
-    given = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, made.dtype))
+    given = targets if isinstance(targets, Tensor) else _named(_array(targets, "targets", made.dtype), "y")
     _same_shape(made, given, name, "targets")
     elements = _mask(mask, made.shape, leading=True)
     _refuse_outside_of_unit(given.data, elements, "target")
@@ -228,7 +233,7 @@ def _mask(mask: Any, shape: tuple[int, ...], leading: bool = False) -> Array | N
     """A mask as truth values of this shape; with `leading`, one for the first axes serves for the others too."""
     if mask is None:
         return None
-    array = as_array(mask)
+    array = _array(mask, "mask")
     if array.dtype.kind != "b":
         if not ((array == 0) | (array == 1)).all():
             raise TypeError(f"a mask says what counts by True and False (or 1 and 0); this {array.dtype} has other values")
@@ -239,10 +244,28 @@ def _mask(mask: Any, shape: tuple[int, ...], leading: bool = False) -> Array | N
 
 
 def _floating(value: Any, name: str) -> Tensor:
-    made = value if isinstance(value, Tensor) else Tensor(as_array(value))
+    made = value if isinstance(value, Tensor) else Tensor(_array(value, name))
     if made.dtype.kind != "f":
         raise TypeError(f"{name} must be floating, not {made.dtype}")
     return made
+
+
+def _named(array: Array, name: str) -> Tensor:
+    """A constant with a name, for pictures."""
+    made = Tensor(array)
+    made.name = name
+    return made
+
+
+def _array(value: Any, name: str, wanted: Any = None) -> Array:
+    """An argument as an array; a TypeError that names it if it cannot be one."""
+    try:
+        return as_array(value, wanted)
+    except TypeError as error:
+        if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
+            pair = "; a recurrent layer gives a pair, (outputs, state)" if isinstance(value, tuple) else ""
+            raise TypeError(f"{name} must be one tensor, not {told(value)} of tensors{pair}") from None
+        raise TypeError(f"{name} cannot be {told(value)}: {error}") from None
 
 
 def _same_shape(a: Tensor, b: Tensor, name_of_a: str, name_of_b: str) -> None:
@@ -264,10 +287,12 @@ def _refuse_outside_of_unit(values: Array, elements: Array | None, name: str) ->
 def _likelihood(log_p: Tensor, truth: Truth, weight: Any, label_smoothing: float, reduction: str) -> Tensor:
     """-sum_c weight_c q_c log p_c, where q is the truth, smoothed."""
     classes = log_p.shape[-1]
+    if not isinstance(label_smoothing, int | float | np.number):
+        raise TypeError(f"label_smoothing is a number from 0 to 1, not {label_smoothing!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share between 0 and 1, not {label_smoothing}")
     if weight is not None:
-        weight = as_array(weight, log_p.dtype).astype(log_p.dtype)
+        weight = _array(weight, "weight", log_p.dtype).astype(log_p.dtype)
         if weight.shape != (classes,):
             raise ShapeError(f"weight needs a number for each of {classes} classes, shape ({classes},), got {weight.shape}")
     per_row = None
@@ -304,7 +329,7 @@ def _counting(values: Any, counts: Array | None) -> Any:
     """The values, with 0 where they do not count: chosen, not multiplied, for 0 times NaN is NaN."""
     if counts is None:
         return values
-    return where(counts.reshape(counts.shape + (1,) * (values.ndim - counts.ndim)), values, 0)
+    return where(_named(counts.reshape(counts.shape + (1,) * (values.ndim - counts.ndim)), "mask"), values, 0)
 
 
 def _weighted(values: Any, weight: Array | None) -> Any:

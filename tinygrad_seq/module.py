@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinygrad_seq.explain import told
 from tinygrad_seq.tensor import Parameter, Tensor, as_array
 
 Array = np.ndarray[Any, Any]
@@ -122,15 +123,21 @@ class Module:
             strict: whether every name must be there and no other. Shapes and dtypes must fit in any case.
 
         Raises:
+            TypeError: it is no state at all: not a dict, or similar.
             ValueError: something does not fit; the message lists all of it, and nothing has been changed.
         """
         self.take_over(self.fitting(state, strict))
 
     def fitting(self, state: Mapping[str, Any], strict: bool = True) -> dict[str, Array]:
         """The part of a state that is for this module, copied and checked, without loading it; see `load_state_dict`."""
-        own = self._state()
-        arrays = {name: np.array(as_array(value)) for name, value in state.items() if name in own}
+        _refuse_no_state(state)
+        own, arrays = self._state(), {}
         problems = []
+        for name in (name for name in own if name in state):
+            try:
+                arrays[name] = np.array(as_array(state[name]))
+            except (TypeError, ValueError) as error:
+                problems.append(f"{name}: {error}")
         if strict:
             problems += [f"missing: {name}" for name in own if name not in state]
             problems += [f"unexpected: {name}" for name in state if name not in own]
@@ -185,9 +192,13 @@ class Module:
 
         The parameters remain the same objects. An optimiser's state is not converted: make the optimiser afterwards.
         """
-        dtype = np.dtype(dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"parameters need a floating dtype, not {dtype}")
+        try:
+            wanted = None if dtype is None else np.dtype(dtype)
+        except TypeError:
+            wanted = None
+        if wanted is None or wanted.kind != "f":
+            raise TypeError(f"parameters need a floating dtype, such as 'float32', not {dtype!r} (there are no devices)")
+        dtype = wanted
         for parameter in self.parameters():
             gradient = parameter.grad
             parameter.data = parameter.data.astype(dtype)
@@ -223,6 +234,13 @@ class Module:
                 waiting.append((stem + ("└─ " if last else "├─ "), stem + ("   " if last else "│  "), name, part))
         left, right = (max(len(row[i]) for row in rows) for i in (0, 1))
         return "\n".join(f"{title:<{left}}  {count:>{right}}  {shapes}".rstrip() for title, count, shapes in rows)
+
+
+def _refuse_no_state(state: Any) -> None:
+    """Raise a TypeError on what is no dict, or similar."""
+    if not isinstance(state, Mapping):
+        cure = "pass its state_dict()" if isinstance(state, Module) else "tg.load(path, module) reads files"
+        raise TypeError(f"a state is a dict of arrays, as state_dict() gives it, and not {told(state)}; {cure}")
 
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:

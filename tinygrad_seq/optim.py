@@ -13,12 +13,13 @@ and the arrays that are kept from step to step. They compute what PyTorch's do, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import isfunction, ismethod
 from math import inf, isfinite, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_seq.explain import first_nonfinite
+from tinygrad_seq.explain import first_nonfinite, told
 from tinygrad_seq.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, PlateauSchedule, Schedule, StepSchedule
 from tinygrad_seq.tape import Leaf
 from tinygrad_seq.tensor import Tensor
@@ -95,15 +96,19 @@ class Optimizer:
         """Go on from where `state_dict` was taken, with the settings of then.
 
         Raises:
+            TypeError: it is no state at all.
             ValueError: it is the state of another optimiser, or of other parameters. Nothing has been changed.
         """
         self.take_over(self.fitting(state))
 
     def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of a state, after checking that it is for this optimiser, without loading it; see `load_state_dict`."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a state is what state_dict() gives, not {told(state)}; tg.load reads files")
         kind, settings, kept = (state.get(key) for key in ("optimizer", "settings", "kept"))
         if kind != type(self).__name__:
-            raise ValueError(f"this is no state of {type(self).__name__}, but of {kind}")
+            whose = "it does not say of which optimiser" if kind is None else f"but of {kind}"
+            raise ValueError(f"this is no state of {type(self).__name__}, {whose}")
         if not isinstance(settings, dict) or settings.keys() != set(self._settings):
             raise ValueError(f"the settings of {kind} are {', '.join(self._settings)}; this state has {settings}")
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
@@ -334,9 +339,9 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
 
     Raises:
         FloatingPointError: the norm is not finite; the message says which gradient is not. None has been changed.
+        TypeError: what was given are no parameters (a module, say, instead of `module.parameters()`).
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    refuse_limit("max_norm", max_norm)
     clipped = _with_gradients(parameters)
     norm = _norm([gradient.data for _, gradient in clipped])
     if not isfinite(norm):
@@ -356,8 +361,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
 
 def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """Bring every element of every gradient into [-clip_value, clip_value]; the direction may change. NaN stays NaN."""
-    if not clip_value > 0:
-        raise ValueError(f"clip_value must be above 0, not {clip_value}")
+    refuse_limit("clip_value", clip_value)
     for parameter, gradient in _with_gradients(parameters):
         parameter.grad = Tensor(np.clip(gradient.data, -clip_value, clip_value))
 
@@ -381,12 +385,10 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The parameters as a list, after refusing what an optimiser cannot move."""
     if isinstance(parameters, Tensor):
         raise TypeError("an optimiser takes a list of parameters, not a single tensor; put it in a list")
-    found = list(parameters)
+    found = _tensors("an optimiser", parameters)
     if not found:
         raise ValueError("there are no parameters to learn; an iterator such as module.parameters() gives them only once")
     for parameter in found:
-        if not isinstance(parameter, Tensor):
-            raise TypeError(f"an optimiser takes parameters, not {type(parameter).__name__}; dicts: pass d.values()")
         if not isinstance(parameter.node, Leaf):
             raise ValueError(f"{_called(parameter)} is not a leaf that requires a gradient, so it cannot be learned")
     if len({id(parameter) for parameter in found}) < len(found):
@@ -396,22 +398,60 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Tensor]]:
     """(parameter, gradient), each once, where there is one."""
-    listed = [parameters] if isinstance(parameters, Tensor) else parameters
+    listed = [parameters] if isinstance(parameters, Tensor) else _tensors("clipping", parameters)
     once = {id(parameter): parameter for parameter in listed}.values()
     return [(parameter, gradient) for parameter in once if (gradient := parameter.grad) is not None]
+
+
+def _tensors(who: str, parameters: Any) -> list[Tensor]:
+    """The parameters as a list; a TypeError for what is none, with the way to them."""
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"{who} takes a list of parameters, not {told(parameters)}{_cure(parameters)}")
+    found = list(parameters)
+    for one in found:
+        if not isinstance(one, Tensor):
+            raise TypeError(f"{who} takes parameters, not {told(one)}{_cure(one)}")
+    return found
+
+
+def _cure(stranger: Any) -> str:
+    """What to do, by what stands in the place of parameters."""
+    match stranger:
+        case str():
+            return "; of a dict, pass d.values()"
+        case tuple():
+            return "; named_parameters() gives names beside them, parameters() does not"
+        case dict():
+            return "; for parts that learn at different rates, make an optimiser for each"
+        case np.ndarray():
+            return "; tg.Parameter(array) makes one of it"
+    of_its_own = None if isinstance(stranger, type) else getattr(stranger, "parameters", None)
+    if of_its_own is not None:
+        return f"; pass its .parameters{'()' if callable(of_its_own) else ''}"
+    return "; call it" if ismethod(stranger) or isfunction(stranger) else "; module.parameters() gives them"
+
+
+def refuse_limit(name: str, limit: Any) -> None:
+    """Raise on a limit of clipping that is no number above 0."""
+    if not isinstance(limit, int | float | np.number):
+        raise TypeError(f"{name} must be a number above 0, not {limit!r}")
+    if not limit > 0:
+        raise ValueError(f"{name} must be above 0, not {limit}")
 
 
 def _refuse(settings: Mapping[str, Any]) -> None:
     """Raise on settings that cannot be meant."""
     for name, value in settings.items():
         if name in ("nesterov", "centered"):
-            fits = isinstance(value, bool)
+            fits, wanted = isinstance(value, bool), "True or False"
         elif name == "betas":
             fits = isinstance(value, tuple) and len(value) == 2 and all(_between(beta, 1) for beta in value)
+            wanted = "a tuple of two numbers from 0 to 1, 1 excluded"
         else:
-            fits = _between(value, 1 if name == "alpha" else inf)
+            end = 1 if name == "alpha" else inf
+            fits, wanted = _between(value, end), "a finite number, at least 0" + (" and below 1" if end == 1 else "")
         if not fits:
-            raise ValueError(f"{name} = {value!r} is out of range")
+            raise ValueError(f"{name} = {value!r} is out of range: it must be {wanted}")
     if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
         raise ValueError("Nesterov's method needs momentum, and no dampening")
 

@@ -13,6 +13,8 @@ from copy import copy
 from math import cos, inf, isfinite, pi
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tinygrad_seq.explain import told, whole
+
 if TYPE_CHECKING:
     from tinygrad_seq.optim import Optimizer
 
@@ -35,6 +37,8 @@ class Schedule:
     """Whether `tg.fit` steps once an epoch, instead of after each step of the optimiser."""
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
+        if not hasattr(optimizer, "lr") or isinstance(optimizer, Schedule | type):
+            raise TypeError(f"a schedule sets the learning rate of an optimiser, one of tg.optim, and not of {told(optimizer)}")
         self.optimizer = optimizer
         self.full_lr = float(optimizer.lr)
         self.warmup = warmup
@@ -70,6 +74,8 @@ class Schedule:
 
     def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of a state, after checking that it is for this kind of schedule, without loading it."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a state is what state_dict() gives, and not {told(state)}")
         own = self.state_dict()
         if state.get("schedule") != own["schedule"] or state.keys() != own.keys():
             raise ValueError(f"this is no state of {own['schedule']}, but {dict(state)}")
@@ -105,7 +111,7 @@ class StepSchedule(Schedule):
     """Times `decay` every so many steps."""
 
     def __init__(self, optimizer: Optimizer, every: int, decay: float = 0.1, warmup: int = 0) -> None:
-        self.every = _at_least_one("every", every)
+        self.every = whole("every", every, 1)
         self.decay = float(decay)
         super().__init__(optimizer, warmup)
 
@@ -137,7 +143,7 @@ class CosineSchedule(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, final: float = 0.0, warmup: int = 0) -> None:
-        self.steps = _at_least_one("steps", steps)
+        self.steps = whole("steps", steps, 1)
         self.final = float(final)
         super().__init__(optimizer, warmup)
 
@@ -186,9 +192,3 @@ class PlateauSchedule(Schedule):
         if self.waited > self.patience:
             self.reductions, self.waited = self.reductions + 1, 0
         super().step()
-
-
-def _at_least_one(name: str, count: int) -> int:
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, not {count}")
-    return count

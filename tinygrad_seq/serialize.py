@@ -22,6 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from tinygrad_seq import random
+from tinygrad_seq.explain import told
 from tinygrad_seq.module import Module
 from tinygrad_seq.optim import Optimizer, Schedule
 
@@ -63,10 +64,13 @@ def save(
     The state of the engine's random generator is always saved.
 
     Raises:
-        TypeError: metadata that JSON cannot hold, or an array of a dtype that safetensors cannot.
+        TypeError: something of another kind, metadata that JSON cannot hold, or an array of a dtype that safetensors cannot.
+        OSError: the file cannot be written; FileNotFoundError if its folder is not there.
     """
-    if not isinstance(module, Module):
-        raise TypeError(f"save(path, module, optimizer) writes a module, not a {type(module).__name__}")
+    _refuse_strangers("save", module, optimizer, schedule)
+    if not isinstance(arrays, Mapping | None):
+        raise TypeError(f"arrays are given by name, as a dict, and not as {told(arrays)}")
+    refuse_missing_folder(path)
     tensors = {f"model.{name}": array for name, array in module.state_dict().items()}
     tensors |= {f"array.{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     header: dict[str, Any] = {"format": FORMAT, "metadata": metadata, "generator": random.get_state()}
@@ -77,7 +81,8 @@ def save(
         header["schedule"] = schedule.state_dict()
     for name, array in tensors.items():
         if f"{array.dtype.kind}{array.dtype.itemsize}" not in DTYPES.values():
-            raise TypeError(f"{name} is {array.dtype}, which a safetensors file cannot hold; convert it first (Module.to)")
+            cure = "text goes into metadata" if array.dtype.kind in "US" else "convert it first (Module.to)"
+            raise TypeError(f"{name} is {array.dtype}, which a safetensors file cannot hold; {cure}")
     try:
         text = json.dumps(header)
     except (TypeError, ValueError) as error:
@@ -110,7 +115,9 @@ def load(
     Raises:
         CheckpointError: the file is no checkpoint, is damaged, or does not fit; the message says how.
         OSError: the file cannot be read.
+        TypeError: something of another kind.
     """
+    _refuse_strangers("load", module, optimizer, schedule)
     header, tensors = _read(Path(path))
     try:
         state = module.fitting({name[len("model.") :]: array for name, array in tensors.items() if name.startswith("model.")})
@@ -127,6 +134,15 @@ def load(
     if schedule is not None and state_of_schedule is not None:
         schedule.take_over(state_of_schedule)
     return header.get("metadata")
+
+
+def refuse_missing_folder(path: str | os.PathLike[str]) -> None:
+    """Raise unless a file can stand at this path: a FileNotFoundError if there is no folder for it, or it is one itself."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} for {target.name}; make it first, with os.makedirs")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; a file is needed, such as {target / 'model.safetensors'}")
 
 
 def peek(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]]:
@@ -146,6 +162,18 @@ def peek(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]]:
     return header.get("metadata"), {
         name.removeprefix("array."): array for name, array in tensors.items() if name.startswith("array.")
     }
+
+
+def _refuse_strangers(what: str, module: Any, optimizer: Any, schedule: Any) -> None:
+    """Raise a TypeError on arguments of another kind."""
+    call = f"{what}(path, module, optimizer)"
+    if not isinstance(module, Module):
+        raise TypeError(f"{call} takes a module, not {told(module)}")
+    if not isinstance(optimizer, Optimizer | None):
+        by_name = "; metadata is given by name, metadata=..." if what == "save" else ""
+        raise TypeError(f"{call} takes an optimiser, one of tg.optim, not {told(optimizer)}{by_name}")
+    if not isinstance(schedule, Schedule | None):
+        raise TypeError(f"schedule is one of the schedules in tg.optim, not {told(schedule)}")
 
 
 # ---- the optimiser's state: plain data into the header, arrays beside the model's -------------------------------------

@@ -7,12 +7,13 @@ of all later losses nothing flows back to it. Who asks what arrives at `outputs[
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.explain import told
 from tinygrad_seq.tape import Node, Output
 from tinygrad_seq.tensor import Tensor
 
@@ -24,7 +25,7 @@ PASS_ON = "pass the list of the states that the steps handed on"
 def node_in_graph(tensor: Any) -> Node:
     """The node of a tensor that a gradient can reach; an AutodiffError for anything else."""
     if not isinstance(tensor, Tensor):
-        raise AutodiffError(f"the gradient was asked for of a {type(tensor).__name__}, which is on no graph: a tensor is needed")
+        raise AutodiffError(f"the gradient was asked for of {told(tensor)}, which is on no graph: a tensor is needed")
     return reached_by_gradients(tensor.node)
 
 
@@ -46,8 +47,17 @@ def nodes_of_states(states: Sequence[State]) -> list[tuple[Node, ...]]:
                 f"the states came as one array of shape {states.shape}, and no step was computed from its slices; {PASS_ON}"
             )
         return [(_before_padding(reached_by_gradients(state)),) for state in node.inputs]
-    parts = [tuple(state) if isinstance(state, (tuple, list)) else (state,) for state in states]
+    parts = [tuple(state) if isinstance(state, (tuple, list)) else (state,) for state in listed("states", states)]
     return [tuple([node_of_state(part) for part in of_step]) for of_step in parts]
+
+
+def listed(name: str, values: Any) -> list[Any]:
+    """Values by step as a list, so that they can be gone through twice; a TypeError for a single one, or a dict of several."""
+    if isinstance(values, dict):
+        raise TypeError(f'{name} are a list, one for each step, and not a dict; pass those of one name, such as values["h"]')
+    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        raise TypeError(f"{name} are a list, one for each step, and not {told(values)}; put a single one in a list")
+    return list(values)
 
 
 def node_of_state(tensor: Any) -> Node:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, TextIO
 
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.module import Module
 from tinygrad_seq.nested import leaves, rebuilt
-from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_
+from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_, refuse_limit
 from tinygrad_seq.progress import progress
 from tinygrad_seq.runs import Data, Run, undisturbed
 from tinygrad_seq.scopes import no_grad
+from tinygrad_seq.serialize import refuse_missing_folder
 from tinygrad_seq.tensor import Tensor
 
 Objective = Callable[..., Any]
@@ -77,6 +79,8 @@ def fit(
         `epochs`, a dict for each: epoch, steps, loss (mean), lr, validation; `best`, the number of the best one, or None.
 
     Raises:
+        TypeError: an argument of another kind. Nothing has been changed, nor in the next case.
+        FileNotFoundError: there is no folder for the checkpoint.
         FloatingPointError: a loss or the norm of the gradients is not finite; the step is not made.
         ValueError: the optimiser moves the parameters of another model.
         CheckpointError: the file to resume from does not fit. Nothing has been changed.
@@ -93,7 +97,8 @@ def fit(
         >>> len(history["losses"]), history["epochs"][-1]["loss"] < 1e-3
         (240, True)
     """
-    _refuse(epochs, validate, patience, checkpoint, every, resume)
+    _refuse_kinds(model, data, loss, optimizer, schedule, validate, file)
+    _refuse(epochs, validate, patience, checkpoint, every, resume, clip_norm=clip_norm, clip_value=clip_value)
     losses = _objective(model, loss, carry)
     _refuse_strangers(model, optimizer)
     run = Run(model, optimizer, schedule, checkpoint)
@@ -122,7 +127,7 @@ def fit(
                     run.save()
             model.eval()
             with no_grad():
-                figure = None if validate is None else float(validate(model))
+                figure = None if validate is None else _figure(validate(model))
             with undisturbed():
                 if schedule is not None and schedule.by_epoch:
                     schedule.step(run.mean_loss if figure is None else figure)
@@ -145,10 +150,10 @@ def _objective(model: Module, loss: Objective | None, carry: bool) -> Callable[[
         else:
             result = loss(model, batch, state) if loss else of_model(model, batch, state=state)
             if not isinstance(result, tuple) or len(result) != 2:
-                raise TypeError(f"with carry=True the loss gives a pair, the loss and the state, not {type(result).__name__}")
+                raise TypeError(f"with carry=True the loss gives a pair, the loss and the state, not {told(result)}")
         value, state = result
         if not isinstance(value, Tensor) or value.size != 1:
-            raise TypeError(f"a loss is one number on the tape, a scalar tensor; got {_told(value)}")
+            raise TypeError(f"a loss is one number on the tape, a scalar tensor; got {told(value)}")
         return value, rebuilt(state, [part.detach() if isinstance(part, Tensor) else part for part in leaves(state)])
 
     if loss is None and not hasattr(model, "loss"):
@@ -161,8 +166,12 @@ def _refuse_nonfinite(loss: Tensor, run: Run) -> None:
         raise FloatingPointError(f"the loss is {loss.item()} {run.where}; tg.detect_anomaly() finds where it comes from")
 
 
-def _told(value: Any) -> str:
-    return f"a tensor of shape {value.shape}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+def _figure(value: Any) -> float:
+    """What a validation gave, as a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"validate(model) gives one number, of which less is better, and not {told(value)}") from None
 
 
 def _steps(data: Data, epochs: int) -> int | None:
@@ -175,18 +184,40 @@ def _steps(data: Data, epochs: int) -> int | None:
 
 def _refuse_strangers(model: Module, optimizer: Optimizer) -> None:
     """Raise if the optimiser moves nothing that the model has: it would seem to run, and learn nothing."""
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is one of tg.optim, made of model.parameters(), not {optimizer!r}")
     own = {id(parameter) for parameter in model.parameters()}
     if own and not any(id(parameter) in own for parameter in optimizer.parameters):
         raise ValueError("the optimiser has no parameter of this model: make it anew, of model.parameters()")
 
 
-def _refuse(epochs: int, validate: Any, patience: int | None, checkpoint: Any, every: int | None, resume: bool) -> None:
+def _refuse_kinds(model: Any, data: Any, loss: Any, optimizer: Any, schedule: Any, validate: Any, file: Any) -> None:
+    """Raise a TypeError on arguments of another kind, before anything has run."""
+    if not isinstance(model, Module):
+        raise TypeError(f"fit trains a module, not {told(model)}")
+    if not callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise TypeError(f"the data are a list of batches, or a function that gives one, not {told(data)}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is one of tg.optim, made of model.parameters(), not {told(optimizer)}")
+    if not isinstance(schedule, Schedule | None):
+        raise TypeError(f"schedule is one of the schedules in tg.optim, made of the optimiser, not {told(schedule)}")
+    for name, function, gives in [("loss", loss, "loss(model, batch)"), ("validate", validate, "validate(model)")]:
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is a function, {gives}, not {function!r}")
+    if file is not None and not hasattr(file, "write"):
+        raise TypeError(f"file is an open one, such as sys.stdout, not {file!r}")
+
+
+def _refuse(
+    epochs: int, validate: Any, patience: int | None, checkpoint: Any, every: int | None, resume: bool, **limits: float | None
+) -> None:
     """Raise on settings that cannot be meant."""
     for name, count in {"epochs": epochs, "patience": patience, "every": every}.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")
+        if count is not None:
+            whole(name, count, 1)
+    for name, limit in limits.items():
+        if limit is not None:
+            refuse_limit(name, limit)
+    if checkpoint is not None:
+        refuse_missing_folder(checkpoint)
     if patience is not None and validate is None:
         raise ValueError("patience needs validate, which says whether an epoch was better")
     if checkpoint is None and (every is not None or resume):

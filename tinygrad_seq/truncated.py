@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from math import isqrt
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError, ShapeError
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.recompute import checkpoint
 from tinygrad_seq.scopes import current, scope
@@ -80,10 +80,8 @@ class Truncated:
     """
 
     def __init__(self, k1: int, k2: int | None = None, axis: int = 0) -> None:
-        k1 = index(k1)
-        k2 = k1 if k2 is None else index(k2)
-        if k1 < 1:
-            raise ValueError(f"k1 must be at least 1, not {k1}")
+        k1 = whole("k1", k1, 1)
+        k2 = k1 if k2 is None else whole("k2", k2)
         if k2 < k1:
             raise ValueError(f"k2={k2} is less than k1={k1}: the losses of {k1 - k2} of every {k1} steps would reach no weight")
         if k2 % k1:
@@ -164,7 +162,16 @@ class Window:
         return f"<Window of steps {self.start}..{self.stop - 1}, new from {self.first_new}>"
 
     def new(self, values: Any) -> Any:
-        """Of outputs, targets or losses of this window's steps (along the time axis), those of its new steps."""
+        """Of outputs, targets or losses of this window's steps (along the time axis), those of its new steps.
+
+        Raises:
+            ShapeError: they are not as many as the window's steps: those of the whole sequence, say.
+        """
+        if (steps := _common_length([values], self._axis)) != self.stop - self.start:
+            raise ShapeError(
+                f"new takes the values of this window's {self.stop - self.start} steps, and got those of {steps}; sequences that "
+                "Truncated is called with come cut, in the window: x, y = window"
+            )
         return _cut(values, self.first_new - self.start, self.stop - self.start, self._axis)
 
     def lengths(self, lengths: Any) -> np.ndarray[Any, Any]:
@@ -259,6 +266,7 @@ def segments(
         steps by that name. It raises ShapeError if the sequences differ in length, or one of `lengths` is longer.
 
     Raises:
+        TypeError: f is no function, nor join; or f does not give a pair, when it runs.
         ValueError: length < 1, or f is not `causal`: it says of itself that it needs the end of a sequence to begin.
 
     Example:
@@ -275,8 +283,8 @@ def segments(
         >>> print(f"{total:.4f} {W.grad:.4f}")
         60.0737 37.8222
     """
-    if length is not None and length < 1:
-        raise ValueError(f"a segment has at least 1 step, not {length}")
+    length = None if length is None else whole("the length of a segment", length, 1)
+    _refuse_uncallable(f, join)
     if not getattr(f, "causal", True):
         raise ValueError(f"{type(f).__name__} reads from the end of a sequence, too: by segments it would be another function")
     light = checkpoint(f)
@@ -295,16 +303,28 @@ def segments(
             parts = [_cut(sequence, start, stop, axis) for sequence in sequences]
             within = {} if lengths is None else {"lengths": _within(lengths, start, stop)}
             with scope("", steps_from=around + start):
-                output, state = light(*parts, state, **within)
+                result = light(*parts, state, **within)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise TypeError(f"a segment gives a pair, (output, state), as a layer does, and not {told(result)}")
+            output, state = result
             outputs.append(output)
         return joined(outputs), state
 
     return in_segments
 
 
+def _refuse_uncallable(f: Any, join: Any) -> None:
+    if not callable(f) or not (join is None or callable(join)):
+        stranger = told(join if callable(f) else f)
+        raise TypeError(f"segments needs a layer or function, and for join one such as sum, not {stranger}")
+
+
 def _common_length(sequences: Sequence[Any], axis: int) -> int:
     """How many steps all of the sequences have."""
-    shapes = [sequence.shape if hasattr(sequence, "shape") else np.shape(sequence) for sequence in sequences]
+    try:
+        shapes = [sequence.shape if hasattr(sequence, "shape") else np.shape(sequence) for sequence in sequences]
+    except ValueError as error:
+        raise ShapeError(f"a sequence is one array; several are given one by one, (x, y), not in a list: {error}") from None
     if not shapes or any(not -len(shape) <= axis < len(shape) for shape in shapes):
         raise ShapeError(f"sequences with a time axis {axis} are needed; got shapes {shapes}")
     if len({shape[axis] for shape in shapes}) > 1:

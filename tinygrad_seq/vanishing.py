@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError, ShapeError
+from tinygrad_seq.explain import told
 from tinygrad_seq.scopes import current, setting
-from tinygrad_seq.states import PASS_ON, State, node_in_graph, nodes_of_states
+from tinygrad_seq.states import PASS_ON, State, listed, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping
 from tinygrad_seq.tape import Node, Watch
 from tinygrad_seq.tensor import Tensor
@@ -52,6 +53,7 @@ def flow(losses: Sequence[Tensor], states: Sequence[State], gradient: Any = None
         everywhere above the diagonal unless something reads the future (a bidirectional layer does).
 
     Raises:
+        TypeError: losses that are no list, but a single one.
         AutodiffError: a loss or a state requires no gradient, no loss was computed from any of the states, or these are one
             array in which no states were stacked.
         FreedGraphError: a backward pass has freed the graph.
@@ -65,6 +67,7 @@ def flow(losses: Sequence[Tensor], states: Sequence[State], gradient: Any = None
                [0.5 , 1.  , 0.  ],
                [0.25, 0.5 , 1.  ]])
     """
+    losses = listed("losses", losses)
     by_state = nodes_of_states(states)
     wanted = {node for parts in by_state for node in parts}
     sources = [node_in_graph(loss) for loss in losses]
@@ -273,6 +276,7 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
 
     Raises:
         AutodiffError: there are fewer than two states to compare, or NaN among the numbers.
+        TypeError: something else was measured: states instead of their Jacobians.
         ShapeError: the weight is not (H, H): that of an LSTM or GRU is several side by side, and no bound by itself.
 
     Example:
@@ -291,8 +295,10 @@ def verdict(measured: Jacobians | Array, weight: Any = None, gamma: float = 1.0,
         rows, silent = measured.matrices.shape[1], measured.matrices.shape[1] - reached.matrices.shape[1]
         lines += [f"Not counted: {silent} of {rows} rows, in which it becomes exactly zero on the way."] if silent else []
         lines += _bound_in_words(reached)
-    else:
+    elif isinstance(measured, np.ndarray):
         lines = _flow_in_words(np.atleast_2d(np.asarray(measured, float)), tolerance)
+    else:
+        raise TypeError(f"verdict takes what jacobians(states) or flow(losses, states) gave, and not {told(measured)}")
     if weight is not None:
         matrix = np.asarray(weight.data if isinstance(weight, Tensor) else weight, float)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:

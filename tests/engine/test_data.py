@@ -109,9 +109,9 @@ def test_texts_that_cannot_be_cut_are_refused():
         batches([[1, 2], [3, 4]], 1, 1)
     with pytest.raises(ValueError, match="0 tokens are too few"):
         batches([], 1, 1)
-    with pytest.raises(ValueError, match="at least 1, not 0 and 1"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         batches([1, 2], 0, 1)
-    with pytest.raises(ValueError, match="at least 1, not 1 and 0"):
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         batches([1, 2], 1, 0)
 
 
@@ -154,8 +154,15 @@ def test_what_cannot_be_padded_is_refused():
         pad([])
     with pytest.raises(ValueError, match="differ in length only"):
         pad([np.ones((2, 3)), np.ones((2, 4))])
-    with pytest.raises(ValueError, match="differ in length only"):
+    with pytest.raises(ValueError, match="stands an int, which has no steps"):
         pad([1, 2])
+    with pytest.raises(ValueError, match=r"stands a str, which has no steps; vocabulary\.encode"):
+        pad(["ab", "c"])
+    with pytest.raises(ValueError, match="sequence 1 is no array"):
+        pad([[[1], [2]], [[1], [2, 3]]])
+    with pytest.raises(TypeError, match=r"-1\.5 does not fit behind sequences of int64"):
+        pad([[1, 2], [3]], value=-1.5)
+    assert pad(iter([[1.0], [2.0, 3.0]]), value=-1.5)[0].tolist() == [[1.0, 2.0], [-1.5, 3.0]]
 
 
 def test_valid_may_be_longer_but_not_shorter():
@@ -233,8 +240,8 @@ def test_batches_are_made_when_they_are_needed():
 
 
 def test_what_gives_no_epochs_is_refused():
-    for lengths, batch_size in ((3, 0), ([[1]], 1)):
-        with pytest.raises(ValueError, match="lengths of shape"):
+    for lengths, batch_size, wrong in (3, 0, "batch_size must be at least 1"), ([[1]], 1, "lengths of shape"), (-1, 1, "got -1"):
+        with pytest.raises(ValueError, match=wrong):
             Minibatches(list, lengths, batch_size)
     with pytest.raises(TypeError, match="lengths are integers, not float64"):
         Minibatches(list, 3.0, 1)

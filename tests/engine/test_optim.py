@@ -137,7 +137,7 @@ def test_a_backward_pass_after_the_step_through_values_from_before_it_raises():
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: optim.SGD([]),                                   ValueError, "no parameters"),
     (lambda: optim.SGD(one()),                                TypeError,  "list of parameters"),
-    (lambda: optim.SGD([np.zeros(3)]),                        TypeError,  "not ndarray"),
+    (lambda: optim.SGD([np.zeros(3)]),                        TypeError,  "not an array of shape"),
     (lambda: optim.SGD({"w": one()}),                         TypeError,  r"values\(\)"),
     (lambda: optim.SGD([one() * 2]),                          ValueError, "not a leaf"),
     (lambda: optim.SGD([w := one(), w]),                      ValueError, "twice"),

@@ -482,7 +482,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_does_harm():
     (dict(resume=True),                       ValueError, "need checkpoint"),
     (dict(loss=lambda model, batch: 1.0),     TypeError,  "a scalar tensor; got a float"),
     (dict(loss=lambda model, batch: model(batch[0])[0]), TypeError, r"got a tensor of shape \(6, 2, 1\)"),
-    (dict(loss=lambda *_: 1.0, carry=True),   TypeError,  "gives a pair, the loss and the state, not float"),
+    (dict(loss=lambda *_: 1.0, carry=True),   TypeError,  "gives a pair, the loss and the state, not a float"),
     (dict(loss=carrying, carry=False),        TypeError,  "missing 1 required positional argument"),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(options, error, message):

@@ -44,7 +44,7 @@ test: $(DEV)    ## the test suite (ARGS="-k tanh" selects)
 	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-oracle: $(ORACLE)  ## compare with PyTorch
-	.venv/bin/python -m pytest tests/oracle $(ARGS)
+	.venv/bin/python -m pytest tests/oracle --hypothesis-profile=exploring $(ARGS)
 
 lint: $(LINT)   ## ruff, and mypy --strict on an installed wheel
 	.venv-lint/bin/python -m ruff check .

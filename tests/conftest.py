@@ -1,10 +1,10 @@
-"""What holds for all tests: none depends on the clock, so Hypothesis sets no deadline; in CI it repeats its examples."""
+"""What holds for all tests: none depends on the clock or on chance, so Hypothesis sets no deadline and repeats its examples.
 
-import os
+With `--hypothesis-profile=exploring` it tries new ones in each run, and tells of those that fail how to repeat them.
+"""
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
-)
-settings.load_profile("unhurried")
+settings.register_profile("repeating", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("exploring", settings.get_profile("repeating"), derandomize=False, print_blob=True)
+settings.load_profile("repeating")

@@ -35,6 +35,7 @@ from tinygrad_seq.errors import (
     TapeError,
 )  # fmt: skip
 from tinygrad_seq.events import Event
+from tinygrad_seq.explain import missing_here
 from tinygrad_seq.invariants import check_tape
 from tinygrad_seq.listing import Entry, Tape, record, tape
 from tinygrad_seq.module import Module
@@ -65,4 +66,7 @@ def __getattr__(name: str) -> object:
     """`tg.models`, `tg.viz` and `tg.interop` are there when they are asked for; the engine itself needs none of them."""
     if name in ("models", "viz", "interop"):
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    rooms = [optim, losses, bptt, data, init]
+    if name[:1].isupper():  # a class, and no file that is looked for on its way in
+        rooms.append(import_module(f"{__name__}.models"))
+    raise AttributeError(missing_here(name, rooms), name=name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -90,17 +90,48 @@ def first_nonfinite(array: Any) -> str:
 HABITS = {
     "view": "use reshape", "permute": "use transpose", "unsqueeze": "use tg.expand_dims", "numel": "use size", "dim": "use ndim",
     "clone": "use copy", "to": "use astype; there are no devices", "type": "use astype", "float": "use astype(np.float32)",
-    "double": "use astype(np.float64)", "cuda": "there are no devices, all runs in NumPy", "device": "there are no devices",
+    "double": "use astype(np.float64)", "long": "use astype(np.int64)", "int": "use astype(int)", "half": "use astype('f2')",
+    "bool": "use astype(bool)", "t": "use T", "mm": "use @", "bmm": "use @", "mul": "use *", "eq": "use ==",
+    "expand": "use np.broadcast_to(x, shape)", "gather": "use np.take_along_axis(x, indices, axis)",
+    "norm": "use np.linalg.norm(x)", "cuda": "there are no devices, all runs in NumPy", "device": "there are no devices",
     "cpu": "there are no devices, all runs in NumPy", "is_leaf": "a leaf is what no operation made",
+    "grad_fn": "print(tg.tape(x)) shows what made it", "detach_": "use x = x.detach()", "contiguous": "nothing needs it",
     "requires_grad_": "set requires_grad = True", "masked_fill": "use np.where(mask, value, x)", "unbind": "use tg.unstack",
     "chunk": "use tg.split", "zero_": "tensors are not written in place; x.overwrite(0) for a leaf",
     "add_": "tensors are not written in place; x.overwrite(values) for a leaf", "copy_": "use x.overwrite(values), for a leaf",
+}  # fmt: skip
+ARRAYS = "NumPy makes arrays; tg.tensor(array, requires_grad=True) makes a tensor of one"
+ELSEWHERE = {
+    "cat": "use tg.concatenate", "from_numpy": "use tg.tensor", "as_tensor": "use tg.tensor", "device": "there are no devices",
+    "cuda": "there are no devices", "rand": "use tg.random.generator().random(shape)",
+    "randn": "use tg.random.generator().normal(size=shape)", "functional": "functions are here, losses in tg.losses",
+    "nn": "layers are in tg.models, losses in tg.losses, tg.Module and tg.Parameter here",
+    **dict.fromkeys(["zeros", "ones", "full", "arange", "linspace", "eye"], ARRAYS),
+    **dict.fromkeys(["float16", "float32", "float64", "int64"], "NumPy has the dtypes, np.float32"),
 }  # fmt: skip
 
 
 def missing(name: str) -> str:
     """What to say of an attribute that a tensor does not have."""
+    from tinygrad_seq import ops  # it needs tensors, which need this
+
     hint = HABITS.get(name)
-    if hint is None and callable(getattr(np, name, None)):
+    numpys = getattr(np, name, None)
+    if hint is None and callable(numpys) and not isinstance(numpys, type):
         hint = f"use np.{name}(x)"
+    elif hint is None and name in ops.__all__:
+        hint = f"use tg.{name}(x)"
     return f"a Tensor has no {name!r}" + (f": {hint}" if hint else "")
+
+
+def missing_here(name: str, rooms: Iterable[ModuleType]) -> str:
+    """What to say of a name that the package does not have; `rooms` are the modules in it where the name may be."""
+    hint = ELSEWHERE.get(name)
+    for room in rooms:
+        if hint is None and (name in getattr(room, "__all__", ()) or _is_made_in(room, name)):
+            hint = f"use tg.{room.__name__.rpartition('.')[2]}.{name}"
+    return f"module 'tinygrad_seq' has no attribute {name!r}" + (f": {hint}" if hint else "")
+
+
+def _is_made_in(room: ModuleType, name: str) -> bool:
+    return getattr(getattr(room, name, None), "__module__", None) == room.__name__

@@ -6,12 +6,14 @@ or IndexError from our inside, or in nothing at all.
 """
 
 import io
+import re
+from operator import attrgetter
 
 import numpy as np
 import pytest
 
 import tinygrad_seq as tg
-from tinygrad_seq.explain import told
+from tinygrad_seq.explain import ELSEWHERE, HABITS, told
 from tinygrad_seq.models import RNN, Linear
 
 
@@ -250,6 +252,55 @@ def test_whole_numbers_may_be_numpys():
     assert len(bench.tape.at(np.int64(1))) == len(bench.tape.at(1)) > 0
     assert repr(tg.bptt.Truncated(np.int32(2))) == "Truncated(k1=2, k2=2)"
     assert bench.tape[np.int64(0)].index == 0
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("cat",             "use tg.concatenate"),
+    ("zeros",           "NumPy makes arrays; tg.tensor"),
+    ("nn",              "layers are in tg.models"),
+    ("LSTM",            "use tg.models.LSTM"),
+    ("Adam",            "use tg.optim.Adam"),
+    ("clip_grad_norm_", "use tg.optim.clip_grad_norm_"),
+    ("cross_entropy",   "use tg.losses.cross_entropy"),
+    ("Vocabulary",      "use tg.data.Vocabulary"),
+    ("flow",            "use tg.bptt.flow"),
+    ("float32",         "NumPy has the dtypes"),
+])  # fmt: skip
+def test_names_that_are_elsewhere_are_told(name, words):
+    assert not hasattr(tg, name)
+    with pytest.raises(AttributeError, match=f"'tinygrad_seq' has no attribute '{name}': {words}"):
+        getattr(tg, name)
+
+
+def test_a_name_that_is_nowhere_gets_no_hint():
+    with pytest.raises(AttributeError, match=r"'tinygrad_seq' has no attribute 'Nonsense'$"):
+        _ = tg.Nonsense
+    with pytest.raises(AttributeError, match=r"has no attribute 'NamedTuple'$"):  # though a module of ours has imported it
+        _ = tg.NamedTuple
+    with pytest.raises(ImportError, match="nonsense"):
+        from tinygrad_seq import nonsense  # noqa: F401
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("t",       "use T"),
+    ("mul",     r"use \*"),
+    ("long",    r"use astype\(np.int64\)"),
+    ("sigmoid", r"use tg\.sigmoid\(x\)"),
+    ("tanh",    r"use np\.tanh\(x\)"),
+    ("grad_fn", r"print\(tg\.tape\(x\)\)"),
+])  # fmt: skip
+def test_methods_of_other_tensors_are_told(name, words):
+    with pytest.raises(AttributeError, match=f"a Tensor has no '{name}': {words}"):
+        getattr(tg.tensor([1.0]), name)
+
+
+def test_what_the_hints_name_is_there():
+    """Every `tg.`, `np.` and `x.` name in the tables, and the method after "use"."""
+    for hint in [*HABITS.values(), *ELSEWHERE.values()]:
+        for root, path in re.findall(r"\b(tg|np|x)((?:\.\w+)+)", hint):
+            attrgetter(path[1:])({"tg": tg, "np": np, "x": tg.tensor([1.0], requires_grad=True)}[root])
+        for method in re.findall(r"^use (\w+)(?=[(;]|$)", hint):
+            assert hasattr(tg.Tensor, method)
 
 
 @pytest.mark.parametrize(("value", "words"), [

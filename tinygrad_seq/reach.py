@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
 
-import numpy as np
-
+from tinygrad_seq import overwritten
 from tinygrad_seq.errors import FreedGraphError, OverwrittenError
-from tinygrad_seq.tape import Leaf, Node, Output
+from tinygrad_seq.tape import Node, Output
 
 
 def leading_to(
@@ -80,16 +79,10 @@ def on_the_way(nodes: list[Node], targets: Collection[Node]) -> list[Node]:
 
 def refuse_overwritten(nodes: list[Node]) -> None:
     """Raise if an operation saved an array that has been written over since: a weight's, or a constant's."""
-    ran_before = takewhile(lambda node: node.serial < Leaf.last_overwritten, nodes)  # in a loop of training, only weights
-    early = [node for node in ran_before if type(node) is not Leaf]
-    if not early:
-        return
-    used = {value for node in nodes for value in (node, *node.inputs) if type(value) is Leaf and value.overwritten}
-    written = [(leaf, handle.data) for leaf in used if (handle := leaf.handle()) is not None]
-    for node in early:
-        for leaf, array in written:
-            if node.serial < leaf.overwritten and any(np.may_share_memory(value, array) for value in node.saved_arrays):
+    for node in takewhile(lambda node: node.serial < overwritten.latest, nodes):  # in a loop of training, only weights
+        for array in node.saved_arrays:
+            if (writing := overwritten.since(node.serial, array)) is not None:
                 raise OverwrittenError(
-                    f"{leaf.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
+                    f"{writing.describe()} was overwritten after {node.describe()} had used its values, which the backward pass "
                     "still needs: call backward() before the optimiser's step(), or run the forward pass again"
                 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq import random
+from tinygrad_seq import overwritten, random
 from tinygrad_seq.dtypes import default_dtype, using_dtype
 from tinygrad_seq.errors import NondeterministicError, OverwrittenError
 from tinygrad_seq.nested import leaves, rebuilt
@@ -115,7 +115,8 @@ class Replay:
 
     def _refuse_overwritten(self) -> None:
         for node in self._outside:
-            if isinstance(node, Leaf) and node.overwritten > self._started:
+            handle = node.handle() if isinstance(node, Leaf) else None
+            if handle is not None and overwritten.since(self._started, handle.data) is not None:
                 raise OverwrittenError(
                     f"{node.describe()} was overwritten after a checkpointed function{self._scope.place} had used it, "
                     "and the backward pass must run that function again: call backward() before the optimiser's step()"

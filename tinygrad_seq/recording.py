@@ -12,6 +12,7 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq.events import live_edges
+from tinygrad_seq.overwritten import buffer_of
 from tinygrad_seq.scopes import Scope
 from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch, noted_leaf
 from tinygrad_seq.tensor import Tensor, as_array, node_of
@@ -85,7 +86,7 @@ class Recording:
         self.sources.append(source)
         handle = node.handle() if isinstance(node, Leaf) else None
         if isinstance(node, Leaf) and handle is not None:
-            self._leaf_of[id(_buffer(handle.data))] = node
+            self._leaf_of[id(buffer_of(handle.data))] = node
         self.saved_bytes.append(self._new_bytes(owner))
         return i
 
@@ -144,7 +145,7 @@ class Recording:
 
     def _new_bytes(self, node: Node) -> int:
         """Bytes saved by a node that no earlier entry saves; a leaf's own array, or a view of it, is its tensor's affair."""
-        saved = {id(buffer): buffer.nbytes for buffer in map(_buffer, node.saved_arrays)}
+        saved = {id(buffer): buffer.nbytes for buffer in map(buffer_of, node.saved_arrays)}
         fresh = [key for key in saved if key not in self._kept and not self._is_a_leafs(key)]
         self._kept.update(fresh)
         return sum(saved[key] for key in fresh)
@@ -153,11 +154,4 @@ class Recording:
         """Whether this is the id of an array that a leaf's tensor keeps anyway."""
         leaf = self._leaf_of.get(key)
         handle = None if leaf is None else leaf.handle()
-        return handle is not None and id(_buffer(handle.data)) == key
-
-
-def _buffer(array: Any) -> Any:
-    """The array that owns the memory."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+        return handle is not None and id(buffer_of(handle.data)) == key

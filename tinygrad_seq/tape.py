@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
@@ -136,18 +136,12 @@ class Leaf(Node):
     It knows its tensor only weakly. The gradient sits on the tensor, and a gradient that can itself be
     differentiated leads back to this node: a strong pointer here would close that circle.
 
-    `overwritten` is the time of the last in-place update, `last_overwritten` that of any leaf; a pass through operations
-    older than that, which saved the array, would read numbers from the future.
-
     `learned` says that it is a `Parameter`, also when the tensor is gone.
     """
 
-    __slots__ = ("handle", "overwritten", "learned")
-
-    last_overwritten: ClassVar[int] = 0
+    __slots__ = ("handle", "learned")
 
     handle: ref[Any]
-    overwritten: int
     learned: bool
 
     def free(self) -> None:
@@ -247,7 +241,6 @@ def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
     data, op = handle.data, "leaf" if requires_grad else "constant"
     node: Leaf = noted(op, ABSENT, ABSENT, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
     node.handle = ref(handle)
-    node.overwritten = 0
     node.learned = False
     return node
 

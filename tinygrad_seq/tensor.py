@@ -12,6 +12,7 @@ from weakref import ref
 
 import numpy as np
 
+from tinygrad_seq import overwritten
 from tinygrad_seq.dtypes import default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.explain import missing
@@ -228,8 +229,7 @@ class Tensor(NumPyLike):
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
         if not np.can_cast(values.dtype, self.dtype, "same_kind"):
             raise TypeError(f"values of dtype {values.dtype} cannot overwrite a tensor of {self.dtype}; convert them first")
-        if self.node is not None:
-            self.node.overwritten = Leaf.last_overwritten = next_serial()
+        overwritten.note(self.data, self.node)
         np.copyto(self.data, values, casting="same_kind")
 
     def __float__(self) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_seq as tg
-from tinygrad_seq import sweep
+from tinygrad_seq import overwritten, sweep
 from tinygrad_seq.numpy_like import implements
 
 
@@ -498,6 +498,65 @@ def test_an_overwritten_array_that_nobody_saved_does_no_harm():
     b.overwrite(b.data + 1)
     y.backward()
     assert (b.grad.data == 3).all()
+
+
+def frozen(x):
+    x.requires_grad = False
+    x.overwrite(50.0)
+
+
+def dropped(x):
+    x.overwrite(50.0)
+    del x
+
+
+ALIASES = {
+    "frozen first":     frozen,
+    "gone since":       dropped,
+    "a detached one":   lambda x: x.detach().overwrite(50.0),
+    "a reshaped one":   lambda x: x.reshape(2, 1).detach().overwrite(50.0),
+    "a slice of it":    lambda x: x.detach()[1:].overwrite(50.0),
+    "by another handle": lambda x: tg.Tensor(x.data).overwrite(50.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", ALIASES.values(), ids=ALIASES)
+def test_numbers_that_were_overwritten_by_way_of_another_tensor_are_not_used(write):
+    w = leaf(2)
+    x = tg.tensor([1.0, 2.0], requires_grad=True, dtype=float)
+    y = (x * w).sum()
+    write(x)
+    del x
+    with pytest.raises(tg.OverwrittenError, match=r"overwritten after .*multiply"):
+        y.backward()
+    assert w.grad is None
+
+
+def test_a_result_that_was_overwritten_by_way_of_a_detached_one_is_not_used():
+    x = leaf(2)
+    h = np.tanh(x)
+    h.detach().overwrite(50.0)
+    with pytest.raises(tg.OverwrittenError, match=r"shape \(2,\).*tanh"):
+        h.sum().backward()
+
+
+def test_another_part_of_the_same_memory_may_be_overwritten():
+    memory = np.arange(4.0)
+    first, second, w = tg.Tensor(memory[:2]), tg.Tensor(memory[2:]), leaf(2)
+    y = (first * w).sum()
+    second.overwrite(50.0)
+    y.backward()
+    assert (w.grad.data == [0, 1]).all()
+
+
+def test_memory_that_is_gone_is_forgotten():
+    before = len(overwritten._writings)
+    x = tg.tensor([1.0])
+    x.overwrite(2.0)
+    x.overwrite(3.0)
+    assert len(overwritten._writings) == before + 1
+    del x
+    assert len(overwritten._writings) == before
 
 
 def test_a_pullback_of_the_wrong_shape_is_named():

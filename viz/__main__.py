@@ -83,7 +83,6 @@ class Kind(NamedTuple):
 def _last_step(size: Size, cell: Any) -> Any:
     """Layers of a cell, read off at the last step: all of the gradient must come the whole way."""
     layers, readout = recurrent(cell, size.inputs, size.hidden, size.layers), models.Linear(size.hidden, CLASSES)
-    name_weights(layers)
     for name, weight in readout.named_parameters():
         weight.name = f"{name}_y"
     outputs, _ = layers(size.features())
@@ -103,7 +102,7 @@ def _tagger(size: Size, cell: Any, bidirectional: bool = False) -> Any:
     model = models.SequenceTagger(
         size.inputs, size.hidden, CLASSES, cell=cell, num_layers=size.layers, bidirectional=bidirectional
     )
-    return name_weights(model).loss(size.features(), size.labels())
+    return model.loss(size.features(), size.labels())
 
 
 def _bidirectional(size: Size, cell: Any) -> Any:
@@ -112,7 +111,7 @@ def _bidirectional(size: Size, cell: Any) -> Any:
 
 def _classifier(size: Size, cell: Any) -> Any:
     model = models.SequenceClassifier(size.inputs, size.hidden, CLASSES, cell=cell, num_layers=size.layers)
-    return name_weights(model).loss(size.features(), size.labels()[0])
+    return model.loss(size.features(), size.labels()[0])
 
 
 def _all_but_the_end(size: Size) -> int:
@@ -128,14 +127,14 @@ def _generator(size: Size, cell: Any) -> Any:
     )
     about, target = size.features(size.batch, size.inputs), size.labels(_all_but_the_end(size))
     # Free running: each step reads what the last one said.
-    return name_weights(model).loss(about, target, teacher=0.0, choose="best")
+    return model.loss(about, target, teacher=0.0, choose="best")
 
 
 def _encoder_decoder(size: Size, cell: Any, attention: str | None = None) -> Any:
     model = models.EncoderDecoder(
         CLASSES, CLASSES, size.hidden, cell=cell, num_layers=size.layers, attention=attention, max_length=size.steps
     )
-    return name_weights(model).loss(size.labels(), size.labels(_all_but_the_end(size)))
+    return model.loss(size.labels(), size.labels(_all_but_the_end(size)))
 
 
 def _attention(kind: str) -> Model:
@@ -145,7 +144,7 @@ def _attention(kind: str) -> Model:
 
 def _language_model(size: Size, cell: Any) -> Any:
     model = models.LanguageModel(CLASSES, size.inputs, size.hidden, size.layers, cell=cell)
-    return name_weights(model).loss(size.labels(size.steps + 1))
+    return model.loss(size.labels(size.steps + 1))
 
 
 def _teacher_forcing(size: Size, cell: Any) -> Any:
@@ -155,17 +154,6 @@ def _teacher_forcing(size: Size, cell: Any) -> Any:
     fed = np.eye(CLASSES, dtype=np.float32)[targets]
     said = models.teacher_forced(models.OutputRNNCell(size.inputs, size.hidden, CLASSES), size.features(), fed)
     return tg.losses.nll(tg.log(said), targets)
-
-
-def name_weights(model: Any) -> Any:
-    """Call a model's weights what they are called in it, and where several are called the same, say whose they are."""
-    weights = dict(model.named_parameters())
-    paths = [path.split(".") for path in weights]
-    inner = [[part for part in path if part not in ("layers", "cells") and not part.isdecimal()] for path in paths]
-    names = [[".".join(path[-1:]), ".".join(owner), ".".join(path)] for path, owner in zip(paths, inner)]
-    for weight, own in zip(weights.values(), names):
-        weight.name = next(name for n, name in enumerate(own) if sum(name == other[n] for other in names) == 1)
-    return model
 
 
 def _cell(cell: Any) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
@@ -125,9 +126,38 @@ class Boxes:
         entry = self.calls.entry[call]
         if entry.op == "constant" and entry.node.shape == ():
             return entry.name or entry.label
-        name, t = entry.name or "x", self.calls.time[call]
+        name, t = entry.name or self._unnamed(call), self.calls.time[call]
         own = self.calls.is_step(call) or not entry.name  # else the user has said which step it is, or that it is none
         return f"{name}<{t}>" if own and t is not None else name
+
+    def _unnamed(self, call: int) -> str:
+        """What an array is called that has no name: `mask` if it says yes or no, `y` if only a loss compares something with it,
+        `x` if it goes into the model."""
+        node = self.calls.entry[call].node
+        if node.dtype.kind == "b":
+            return "mask"
+        compared = not node.requires_grad and all(
+            reader not in self._modelled and any(self._is_predicted(source) for _, _, source in self.calls.reads[reader])
+            for _, reader in self.calls.used_by[call]
+        )
+        return "y" if compared and self.calls.used_by[call] else "x"
+
+    def _is_predicted(self, call: int) -> bool:
+        return self.calls.entry[call].node.requires_grad and not self.calls.is_weight(call)
+
+    @cached_property
+    def _modelled(self) -> set[int]:
+        """The calls whose values go on into the model: they meet a weight, or a later step reads them. Those of a loss do not,
+        but for the losses of single steps, which are numbers and are added up."""
+        calls, found = self.calls, set[int]()
+        for call in reversed(calls.order):
+            if any(calls.is_weight(source) for _, _, source in calls.reads[call]):
+                found.add(call)
+            for _, reader in calls.used_by[call]:
+                later = calls.time[reader] not in (None, calls.time[call]) and calls.entry[call].shape not in ((), (1,))
+                if reader in found or later:
+                    found.add(call)
+        return found
 
     def _say_range(self, node: Node, held: Sequence[int]) -> None:
         """Of a box for all steps: which steps, and from where to where the gradient goes over time."""

@@ -18,6 +18,7 @@ from tinygrad_seq.viz.fold import ELIDED, KEPT, LEVELS, Group, fold, folds_into,
 from tinygrad_seq.viz.gradients import Gradients, by_step
 from tinygrad_seq.viz.graph import Column, Edge, Graph, Node, tell_apart
 from tinygrad_seq.viz.hoisted import Value
+from tinygrad_seq.viz.naming import name_apart
 from tinygrad_seq.viz.shares import weight_shares
 from tinygrad_seq.viz.sums import draw_sums
 from tinygrad_seq.viz.tooltips import describe
@@ -98,7 +99,7 @@ def build(calls: Calls, level: str, group_of: dict[int, Group], hidden: Hidden) 
     shown: dict[Node, list[Value]] = {}
     for group, held in members.items():
         node, values = boxes.make(group, held)
-        nodes[group], shown[node] = node, values
+        nodes[group], shown[node], node.calls = node, values, held
         node.column = index_of.get(group[0])
     taken: set[tuple[int | None, str]] = set()
     for call, state in calls.stands_for.items():  # a folded state's initial value takes the fold's place
@@ -110,6 +111,7 @@ def build(calls: Calls, level: str, group_of: dict[int, Group], hidden: Hidden) 
     graph = Graph(level, columns, list(nodes.values()), edges, hidden)
     if level != "op" and calls.events:
         leave_out_dead_ends(graph)
+    name_apart(calls, graph, shown)
     describe(calls, graph, shown)
     return graph
 
@@ -129,6 +131,7 @@ def leave_out_dead_ends(graph: Graph) -> None:
             return
         for node, source in into.items():
             source.entries = sorted({*source.entries, *node.entries})
+            source.calls = [*source.calls, *node.calls]
         graph.nodes = [node for node in graph.nodes if node not in into]
         graph.edges = [edge for edge in graph.edges if edge.target not in into]
 
@@ -136,8 +139,12 @@ def leave_out_dead_ends(graph: Graph) -> None:
 def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:
     """An edge wherever one box reads another; where all steps are one box, also from a step of it to a later one."""
 
+    rolled = any(place[0] == "rolled" for place in calls.place.values())
+
     def link(source: int, user: int) -> Hashable:
         a, b = node_of[source], node_of[user]
+        if not rolled:
+            return None if a is b else (id(a), id(b), 0, "")
         delay = 0
         if calls.place[source][0] == calls.place[user][0] == "rolled" and calls.place[source] == calls.place[user]:
             delay = (calls.time[user] or 0) - (calls.time[source] or 0)
@@ -145,7 +152,6 @@ def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:
             return None if a is b else (id(a), id(b), 0, "")
         return (id(a), id(b), delay, calls.slot[source])
 
-    rolled = any(place[0] == "rolled" for place in calls.place.values())
     edges: dict[Hashable, Edge] = {}
     parallel: Counter[frozenset[int]] = Counter()
     for call in calls.order:

@@ -6,6 +6,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
     calls.py     the calls on a tape, each in its column
     fold.py      what is folded into which box
     boxes.py     the box of each group: its kind, its label, what it shows
+    naming.py    labels that are told apart: whose b, which direction's h
     extract.py   tape -> graph: the pieces put together
     gradients.py what flows back along the edges
     cuts.py      what a `detach` keeps away
@@ -73,6 +74,7 @@ class Node:
         column: index into the graph's columns; None for what stands in the lane outside of time.
         slot: the place within a column. The same slot stands at the same place in every column of its kind.
         entries: indices on the tape of what is folded in here.
+        calls: what is folded in here, by call: see `calls.py`.
         given: nothing on the tape made it (an initial state, an input); drawn dashed.
         carries: holds a state, a value that the next step reads.
         reverse: belongs to a direction that runs from the last step to the first.
@@ -95,6 +97,7 @@ class Node:
     source: str | None
     grad: Grad = NO_GRAD
     small: str = ""
+    calls: list[int] = field(default_factory=list)
     given: bool = False
     reverse: bool = False
     carries: bool = False

@@ -18,8 +18,11 @@ DOCUMENT = {"W_h": "W_aa", "W_x": "W_ax", "W_y": "W_ya", "b": "b_a"}  # of the c
 ASCII = {
     "Γ": "G", "σ": "sigmoid", "Σ": "sum", "×": "*", "÷": "/", "·": "*", "−": "-", "√": "sqrt", "∂": "d", "ᵀ": ".T", "…": "...",
     "²": "^2", "³": "^3", "|": "|", "‖": "||", "≤": "<=", "≥": ">=", "≠": "!=", "ŷ": "y^", "∞": "inf", "Δ": "D", "θ": "theta",
+    "→": "->", "←": "<-",
 }
 # fmt: on
+STATE = re.compile(r"\bh(?=[→←]?(?:\[\d+\])?<\w+>)")
+WEIGHT = re.compile(r"((?:.+\.)?)(.*?)((?:[→←]|\[\d+\])*)", re.DOTALL)  # whose it is, its name, direction and layer
 
 
 def rewrite(graph: Graph, notation: str) -> None:
@@ -32,12 +35,18 @@ def rewrite(graph: Graph, notation: str) -> None:
         raise ValueError(f"notation {notation!r} is none of {', '.join(NOTATIONS)}")
     gated = any(re.match(r"Γ_|c~", part) for node in graph.nodes for part in (node.label, *node.names))
     two_states = any(re.fullmatch(r"c<\w+>", part) for node in graph.nodes for part in (node.label, *node.names))
+    shown = {node.label for node in graph.nodes}
 
     def written(text: str) -> str:
         if notation == "ascii":
             return "".join(c if c.isascii() else ASCII.get(c, f"\\u{ord(c):04x}") for c in text)
-        text = re.sub(r"\bh(?=<\w+>)", "c" if gated and not two_states else "a", text)
-        return text if gated else DOCUMENT.get(text, text)
+        text = STATE.sub("c" if gated and not two_states else "a", text)
+        whole = WEIGHT.fullmatch(text)
+        if gated or whole is None:
+            return text
+        owner, weight, marks = whole.groups()
+        of_the_cell = f"{owner}W_h{marks}" in shown or not owner  # a readout has a b of its own
+        return owner + DOCUMENT.get(weight, weight) + marks if of_the_cell else text
 
     for node in graph.nodes:
         node.label, node.small = written(node.label), written(node.small)

@@ -80,12 +80,12 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
         ValueError: no such weight.
     """
     nodes = {calls.call_of[node.entries[0], None]: node for node in graph.nodes if node.kind == "weight"}
-    known = {name for node in nodes.values() for name in (node.id, node.label)}
+    known = {name for node in nodes.values() for name in (node.id, node.label, *node.names)}
     if unknown := [name for name in weights or () if name not in known]:
         raise ValueError(f"no weight {unknown[0]!r} in this drawing; there are {', '.join(sorted(known)) or 'none'}")
     if not calls.events:
         return []
-    chosen = [call for call, node in nodes.items() if {node.id, node.label} & set(weights or ())]
+    chosen = [call for call, node in nodes.items() if {node.id, node.label, *node.names} & set(weights or ())]
     if weights is None:
         shared = [call for call in nodes if len({calls.place[reader] for _, reader in calls.used_by[call]}) > 1]
         chosen = sorted(shared, key=lambda call: _rank(calls, nodes[call], call))[:1]

@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 SMALL, HINT = 0.72, 0.1  # of the size of the label: sub- and superscripts, and the underscore
 
-SYMBOL = re.compile(r"((?:\w+\.)*)([^\W\d_]{1,2}\u0302?)((?<=c)~)?(?:(_)([a-z0-9]{1,3}))?(<(?:\d+|t|init)>)?")
-"""A path (`cells.0.`), one or two letters, in the candidate's case a tilde, a subscript, the step."""
+SYMBOL = re.compile(
+    r"((?:\w+\.)*)([^\W\d_]{1,2}\u0302?)((?<=c)~)?(?:(_)([a-z0-9]{1,3}))?([→←]?(?:\[\d+\])?(?:<(?:\d+|t|init)>)?)"
+)
+"""A path (`cells.0.`), one or two letters, in the candidate's case a tilde, a subscript; direction, layer and step."""
 
 TEXT = re.compile(r'(<text\b[^>]*? font-size="([\d.]+)"[^>]*>)([^<]*)</text>')
 RAISED = {"": 0.0, "hint": -0.25, "sub": -0.25, "sup": 0.38, "over": 0.36}  # how far above the line, in sizes of the label

@@ -40,13 +40,14 @@ def test_every_model_at_every_level(name, level, tmp_path):
 @pytest.mark.parametrize("name", CHOOSING)
 def test_topologies_with_other_cells(name, tmp_path):
     labels = {node["label"] for node in drawn(tmp_path, name, *SMALL, "--cell", "lstm", "--level", "gate")["nodes"]}
-    assert {"Γ_f<0>", "Γ_f<1>", "c<1>"} <= labels
+    forward = "→" * (name == "bidirectional")
+    assert {f"Γ_f{forward}<0>", f"Γ_f{forward}<1>", f"c{forward}<1>"} <= labels
 
 
 def test_sizes_are_those_asked_for(tmp_path):
     data = drawn(tmp_path, "lstm", "--steps", 3, "--hidden", 5, "--inputs", 7, "--batch", 6, "--layers", 2, "--level", "gate")
     assert data["steps"] == [0, 1, 2]
-    shapes = {tuple(node["shape"]) for node in data["nodes"] if node["label"].startswith("Γ_f<")}
+    shapes = {tuple(node["shape"]) for node in data["nodes"] if node["label"].startswith("Γ_f[")}
     assert shapes == {(6, 5)}
     assert {(7, 20), (5, 20)} <= {tuple(node["shape"]) for node in data["nodes"] if node["kind"] == "weight"}
     assert any("lstm.l1" in node["id"] for node in data["nodes"])

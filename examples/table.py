@@ -1,7 +1,7 @@
 """The table of all examples: what each network reached, beside the baseline of the same run.
 
 An example that has a figure to show writes it with `report`. This script reads what they have written and prints one table,
-in Markdown, as it stands in the README; with --run it runs them all before, each in a process of its own.
+in Markdown, as it stands in docs/examples.md; with --run it runs them all before, each in a process of its own.
 
     python examples/table.py --run
 """

@@ -26,7 +26,7 @@ def default_dtype() -> np.dtype[Any]:
 
 def set_default_dtype(dtype: Any) -> None:
     """Set the dtype that Python floats get, for the whole process; `using_dtype` sets it for a block only."""
-    _process_dtype[0] = _floating(dtype)
+    _process_dtype[0] = _floating_dtype(dtype)
 
 
 @contextmanager
@@ -39,18 +39,18 @@ def using_dtype(dtype: Any) -> Iterator[None]:
         ...     tg.tensor([1.0]).dtype
         dtype('float64')
     """
-    token = _context_dtype.set(_floating(dtype))
+    token = _context_dtype.set(_floating_dtype(dtype))
     try:
         yield
     finally:
         _context_dtype.reset(token)
 
 
-def _floating(dtype: Any) -> np.dtype[Any]:
-    if np.dtype(dtype).kind != "f":
-        raise TypeError(f"the default dtype is a floating one, not {np.dtype(dtype)}")
-    floating: np.dtype[Any] = np.dtype(dtype)
-    return floating
+def _floating_dtype(dtype: Any) -> np.dtype[Any]:
+    found: np.dtype[Any] = np.dtype(dtype)
+    if found.kind != "f":
+        raise TypeError(f"the default dtype is a floating one, not {found}")
+    return found
 
 
 def numeric(array: Array, made_of: type | None = None) -> Array:
@@ -59,3 +59,9 @@ def numeric(array: Array, made_of: type | None = None) -> Array:
         source = "" if made_of is None else f" (from {made_of.__name__})"
         raise TypeError(f"tensors hold numbers and truth values, not {array.dtype}{source}")
     return array
+
+
+def floating(x: Any) -> Any:
+    """Numbers as floating ones, of the dtype in which `np.exp` would give them: int64 as float64, uint8 as float16."""
+    x = np.asarray(x)
+    return x.astype(np.result_type(x, np.float16), copy=False)

@@ -257,11 +257,6 @@ class Entry:
         return self.node.scope.t if self._step is None else self._step
 
     @property
-    def time_axis(self) -> int | None:
-        """Which axis is time, where the operation ran over all of time at once."""
-        return self.node.time_axis if self._step is None else None
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the value."""
         axis = axis_of_time(self.node)

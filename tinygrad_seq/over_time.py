@@ -17,16 +17,18 @@ from tinygrad_seq.tape import Bundle, Leaf, Node, Output
 
 
 def axis_of_time(node: Node) -> int | None:
-    """Which axis of a value is time, or of each of a call's outputs, where they have as many axes as what they were made of."""
-    if node.scope.t is not None:
+    """Which axis of a value is time, or of all outputs of a call: the scope's, if the value has as many axes.
+
+    Outputs have it only if they have as many axes as the operation's widest input: a call such as `unstack` takes it away.
+    """
+    axis = node.scope.time_axis
+    if axis is None or node.scope.t is not None:
         return None
-    if isinstance(node, Output):
-        return axis_of_time(node.bundle)
-    if isinstance(node, Bundle):
-        axes = [len(value.shape) for value in node.inputs if isinstance(value, Node)]
-        whole = all(len(shape) == max(axes, default=0) for shape in node.shapes)
-        return node.scope.time_axis if whole and (node.scope.time_axis or 0) < max(axes, default=0) else None
-    return node.time_axis
+    if isinstance(node, (Bundle, Output)):
+        bundle = node.bundle if isinstance(node, Output) else node
+        axes = max((len(value.shape) for value in bundle.inputs if isinstance(value, Node)), default=0)
+        return axis if axis < axes and all(len(shape) == axes for shape in bundle.shapes) else None
+    return axis if axis < len(node.shape) else None
 
 
 COPYING = ("broadcast_to", "tile", "repeat", "embedding")  # operations that may make an axis of time out of a weight

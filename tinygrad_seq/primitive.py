@@ -129,14 +129,15 @@ def _is_free(function: Callable[..., Any]) -> bool:
 
 
 def _refuse_disorder(forward: Callable[..., Any], vjp: Mapping[str, Rule | None]) -> None:
-    """Raise on a `vjp` whose keys are no inputs, or the forward's in another order: then gradients would be mixed up."""
+    """Raise on a `vjp` that has a parameter of the forward at another place: then gradients would be mixed up."""
     if not vjp:
         raise TypeError("a primitive has at least one input: vjp=dict(x=pullback), or x=None where there is no derivative")
     if isinstance(forward, np.ufunc):
         return
-    called = list(inspect.signature(forward).parameters)[: len(vjp)]
-    if set(called) == set(vjp) and called != list(vjp):
-        raise TypeError(f"vjp names the inputs as {', '.join(vjp)}, and {forward.__name__} takes them as {', '.join(called)}")
+    called = list(inspect.signature(forward).parameters)
+    if any(key in called and called.index(key) != place for place, key in enumerate(vjp)):
+        taken = ", ".join(called[: len(vjp)])
+        raise TypeError(f"vjp names the inputs as {', '.join(vjp)}, and {forward.__name__} takes them as {taken}")
 
 
 def pulled(made: Primitive, *operands: Any, **params: Any) -> Any:
@@ -331,6 +332,9 @@ class Primitive:
         return tuple([given[key] for key in self.inputs]), {key: given[key] for key in self.defaults if key in given}
 
 
+WEAK = (float, int, bool)  # Python's numbers, whose dtype gives way to any other (NEP 50)
+_MISSING: Any = object()  # an input that the call gives by name, or not at all
+
 # Nearly all calls are of one or two inputs. For these the steps of `Primitive.__call__` and what it calls are written
 # out in one piece, without loops, which takes a third off what a small operation costs.
 
@@ -338,10 +342,10 @@ class Primitive:
 class Unary(Primitive):
     """A primitive of one input."""
 
-    def __call__(self, x: Any, *more: Any, **params: Any) -> Any:
+    def __call__(self, x: Any = _MISSING, /, *more: Any, **params: Any) -> Any:
         """Apply the primitive to a tensor, an array or a number; gives a Tensor, or a tuple of them if it is `several`."""
-        if more or (params and not params.keys() <= self.defaults.keys()):
-            return super().__call__(x, *more, **params)
+        if x is _MISSING or more or (params and not params.keys() <= self.defaults.keys()):
+            return super().__call__(*(() if x is _MISSING else (x,)), *more, **params)
         if isinstance(x, Tensor):
             array, node = x.data, x.node
             live = node is not None and node.requires_grad
@@ -364,17 +368,13 @@ class Unary(Primitive):
         return result_of(self.name, node, ABSENT, (), params or None, routes, saved, y, context.scope, True)
 
 
-WEAK = (float, int, bool)  # Python's numbers, whose dtype gives way to any other (NEP 50)
-_MISSING = object()
-
-
 class Binary(Primitive):
     """A primitive of two inputs."""
 
-    def __call__(self, a: Any, b: Any = _MISSING, *more: Any, **params: Any) -> Any:
+    def __call__(self, a: Any = _MISSING, b: Any = _MISSING, /, *more: Any, **params: Any) -> Any:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor."""
         if more or params or b is _MISSING or self.several:
-            return super().__call__(a, *(() if b is _MISSING else (b,)), *more, **params)
+            return super().__call__(*[operand for operand in (a, b) if operand is not _MISSING], *more, **params)
         return self.apply(a, b)
 
     def apply(self, a: Any, b: Any) -> Any:
@@ -414,7 +414,7 @@ def _parameters(forward: Callable[..., Any], skip: int) -> tuple[dict[str, Any],
     if isinstance(forward, np.ufunc):
         return {}, 0  # those of ufuncs (out, where, dtype) are none of ours
     parameters = list(inspect.signature(forward).parameters.values())
-    by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][skip:]
+    by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][skip:]
     by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "out"]
     return {p.name: p.default for p in (*by_position, *by_name)}, len(by_name)
 

@@ -84,7 +84,7 @@ def seed(loss: Tensor, gradient: Any, taped: bool = False) -> Any:
         raise AutodiffError(f"the seed has shape {array.shape}, and it is for {_told(loss)}: the shapes must be equal")
     if taped and isinstance(gradient, Tensor):
         return gradient
-    return array.astype(loss.dtype, copy=False)
+    return array.astype(loss.dtype)  # a copy: it may become a gradient, and is the caller's
 
 
 def _told(tensor: Tensor) -> str:
@@ -264,11 +264,11 @@ class Sweep:
     def _shown(self, node: Node, watch: Watch, g: Any) -> Any:
         """Show a node's cotangent to those who asked; a hook may replace it."""
         for hook in tuple(watch.hooks.values()):
-            replaced = hook(g if isinstance(g, Tensor) else Tensor(g))
+            replaced = hook(g if isinstance(g, Tensor) else Tensor(_read_only(g)))
             if replaced is not None:
                 if np.shape(_array(replaced)) != node.shape:
                     raise PullbackError(f"a hook on {node.describe()} returned a gradient of shape {np.shape(_array(replaced))}")
-                g = replaced if self.taped else as_array(replaced)
+                g = (replaced if self.taped else as_array(replaced)).astype(node.dtype)  # a copy, if it is an array
         if watch.handle is not None and not isinstance(node, Leaf):
             self.retained.append((watch.handle(), g))
         return g
@@ -363,6 +363,13 @@ def _array(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
+def _read_only(array: Any) -> Any:
+    """A view that cannot be written into: other values may have the same array as their cotangent."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _finite(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_finite(part) for part in value)
@@ -415,7 +422,7 @@ def _publish(sweep: Sweep) -> None:
         if handle.grad is not None:
             with setting(**sweeping(current(), sweep.taped)):
                 g = handle.grad + g if sweep.taped else handle.grad.data + g
-        elif not isinstance(g, Tensor) and (id(g) in seen or getattr(g, "base", None) is not None):
+        elif not isinstance(g, Tensor) and (id(g) in seen or sweep.watched or getattr(g, "base", None) is not None):
             g = np.array(g)  # a gradient is nobody else's array
         seen.add(id(g))
         fresh.append((handle, g if isinstance(g, Tensor) else Tensor(g)))

@@ -88,12 +88,6 @@ class Node:
         return self.routes is None
 
     @property
-    def time_axis(self) -> int | None:
-        """Which axis of the value is time, where the scope says that the operation ran over all of time at once."""
-        axis = self.scope.time_axis
-        return axis if axis is not None and axis < len(self.shape) else None
-
-    @property
     def edges(self) -> list[Edge]:
         """The routes with this node's own parents and values."""
         inputs = self.inputs

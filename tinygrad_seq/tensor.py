@@ -59,7 +59,7 @@ class Tensor(NumPyLike):
     __slots__ = ("data", "node", "_grad", "__weakref__")
 
     def __init__(self, data: Any, node: Node | None = None) -> None:
-        self.data: Array = data if type(data) is np.ndarray else as_array(data)
+        self.data: Array = numeric(data) if type(data) is np.ndarray else as_array(data)
         self.node = node
 
     # ---- what it is ---------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Tensor(NumPyLike):
         """Call `hook(gradient)` when a backward pass knows this tensor's gradient.
 
         Args:
-            hook: is given the gradient as a Tensor; what it returns, unless None, replaces it.
+            hook: is given the gradient as a Tensor, which it must not write into; what it returns, unless None, replaces it.
 
         Returns:
             A handle, whose `remove()` takes the hook away again.
@@ -304,6 +304,9 @@ def result_of(
     if type(y) is not np.ndarray:
         y = np.asarray(y)  # NumPy gives scalars for 0-d results
     dtype = y.dtype
+    if dtype.kind != "f":
+        numeric(y)
+        requires_grad = False
     node = _new(Node)
     node.serial = next_serial()
     node.op = op
@@ -316,7 +319,7 @@ def result_of(
     node.shape = y.shape
     node.dtype = dtype
     node.scope = scope
-    node.requires_grad = requires_grad and dtype.kind == "f"
+    node.requires_grad = requires_grad
     node.name = node.watch = None
     made = _new(Tensor)
     made.data = y

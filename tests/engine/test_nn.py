@@ -259,3 +259,25 @@ def test_convolutions_that_do_not_fit_are_refused() -> None:
         tg.conv1d_causal(x, np.ones((2, 4, 3)))
     with pytest.raises(ValueError, match="dilation is at least 1, got 0"):
         tg.conv1d_causal(x, np.ones((2, 3, 3)), dilation=0)
+
+
+# ---- whole numbers and truth values -----------------------------------------------------------------------------------------
+
+OF_NUMBERS = dict(sigmoid=tg.sigmoid, silu=tg.silu, softmax=tg.softmax, log_softmax=tg.log_softmax, logsumexp=tg.logsumexp)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64", "int64", "bool"])
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_whole_numbers_give_what_the_same_floating_ones_do(name, dtype):
+    smallest = 0 if dtype == "bool" else np.iinfo(dtype).min if dtype != "int64" else -100
+    x = np.array([smallest, 1, 0]).astype(dtype)
+    found = OF_NUMBERS[name](x)
+    assert found.dtype.kind == "f"
+    np.testing.assert_allclose(found.data, OF_NUMBERS[name](x.astype(np.float64)).data, rtol=1e-3, atol=1e-6)
+
+
+def test_a_very_common_maximum_shares_its_gradient_in_float16_too():
+    x = tg.tensor(np.ones(70_000, np.float16), requires_grad=True)
+    np.max(x).backward()
+    np.testing.assert_allclose(x.grad.data, np.float16(1 / 70_000))
+    assert x.grad.data.min() > 0

@@ -96,6 +96,25 @@ def test_a_forward_that_takes_out_writes_there(made: Primitive, sample: Sample) 
     np.testing.assert_array_equal(buffer, wanted)
 
 
+@every_call
+def test_inputs_may_come_by_name(made: Primitive, sample: Sample) -> None:
+    if made.starred:
+        return
+    arrays = drawn(sample)
+    wanted = outputs_of(made(*arrays, **sample.params))
+    for by_name in range(len(arrays) + 1):
+        named = dict(zip(made.inputs[by_name:], arrays[by_name:]))
+        for found, right in zip(outputs_of(made(*arrays[:by_name], **named, **sample.params)), wanted):
+            np.testing.assert_array_equal(found.data, right.data)
+
+
+def test_a_missing_input_is_named() -> None:
+    with pytest.raises(TypeError, match=r"embedding needs 'index'; it takes \(table, index, padding_index\)"):
+        tg.embedding(table=np.ones((2, 2)))
+    with pytest.raises(TypeError, match="tanh needs 'x'"):
+        tg.tanh()
+
+
 def test_the_cells_products_and_sums_take_out() -> None:
     assert all(registry[name].takes_out for name in ("add", "multiply", "matmul", "tanh"))
     assert not registry["concatenate"].takes_out and not registry["softmax"].takes_out

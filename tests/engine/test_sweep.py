@@ -559,6 +559,39 @@ def test_memory_that_is_gone_is_forgotten():
     assert len(overwritten._writings) == before
 
 
+def test_seeds_hooks_and_recordings_keep_their_arrays():
+    seed, x, w = np.ones(2), leaf(2), leaf(2)
+    for each in (x, w):
+        each.backward(seed)
+    x.grad.data[0] = 9
+    seed[1] = 7
+    assert (w.grad.data == 1).all() and x.grad.data[1] == 1
+    mine = np.ones(2)
+    z = leaf(2)
+    y = z * 1
+    y.register_hook(lambda g: mine)
+    y.sum().backward()
+    mine[0] = 5
+    assert (z.grad.data == 1).all()
+    with tg.record() as tape:
+        (z * 3).sum().backward()
+    z.grad.data[0] = 9
+    assert (tape.entry_of(z).grad == 3).all()
+
+
+def test_a_hook_cannot_write_into_what_others_share_and_keeps_the_dtype():
+    x, w = leaf(2), leaf(2)
+    y, v = x * 1, w * 1
+    v.register_hook(lambda g: np.multiply(g.data, 2, out=g.data))
+    with pytest.raises(ValueError, match="read-only"):
+        (y + v).sum().backward()
+    assert x.grad is None and w.grad is None
+    y = x * 1
+    y.register_hook(lambda g: np.array([2, 3]))
+    y.sum().backward()
+    assert x.grad.dtype == x.dtype and x.grad.tolist() == [2, 3]
+
+
 def test_a_pullback_of_the_wrong_shape_is_named():
     bad = tg.primitive(lambda x: x * 2, vjp=dict(x=lambda g: np.ones(7)), name="bad")
     x = leaf(2)
@@ -606,6 +639,25 @@ def test_a_declaration_that_would_mix_up_its_inputs_is_refused():
         tg.primitive(lambda a, b: a * b, vjp=rules, name="product")
     with pytest.raises(TypeError, match="at least one input"):
         tg.primitive(lambda x: x, vjp={}, name="nothing")
+    with pytest.raises(TypeError, match=r"names the inputs as b, c, and .* takes them as a, b"):
+        tg.primitive(lambda a, b: a - b, vjp=dict(b=lambda g: -g, c=lambda g: g))
+
+
+def test_inputs_of_a_primitive_may_be_positional_only():
+    scaled = tg.primitive(lambda x, /, k=2: x * k, vjp=dict(x=lambda g, k: g * k), name="scaled")
+    x = leaf(2)
+    scaled(x, k=3).sum().backward()
+    assert (x.grad.data == 3).all() and (scaled(x).data == 2 * x.data).all()
+
+
+def test_numbers_that_are_none_become_no_tensor():
+    x = leaf(4)
+    spectrum = tg.primitive(np.fft.rfft, vjp=dict(a=lambda g: g), name="spectrum")
+    with pytest.raises(TypeError, match="not complex128"):
+        spectrum(x)
+    for array in (np.array(["a"]), np.array([1j]), np.array([None])):
+        with pytest.raises(TypeError, match="tensors hold numbers and truth values"):
+            tg.Tensor(array)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

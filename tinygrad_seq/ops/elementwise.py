@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import floating
 from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.samples import apart, away_from, binary, integers, normal, ternary, unary, uniform
 from tinygrad_seq.primitive import primitive
@@ -99,6 +100,8 @@ tanh = elementwise(np.tanh, vjp=dict(x=lambda g, y: g * (1 - y * y)), on_arrays=
 
 def _sigmoid(x: Any) -> Any:
     """The logistic function 1 / (1 + exp(-x)), elementwise; exact in both tails, and never an overflow."""
+    if type(x) is not np.ndarray or x.dtype.kind != "f":
+        x = floating(x)  # unsigned numbers have no negative ones
     e = _quietly.run(np.exp, -x)  # exp(-x) = inf is right: 1 / inf is 0
     if type(e) is not np.ndarray:
         return 1 / (1 + e)

@@ -249,13 +249,15 @@ def _einsum_back(g: Any, xs: Sequence[Any], subscripts: str, i: int) -> Any:
     known = {*result, *"".join(others)}
     asked = "".join(letter for letter in mine if letter in known)
     term = np.einsum(",".join([result, *others]) + "->" + asked, g, *xs[:i], *xs[i + 1 :], optimize=True)
-    length = {letter: max(n, term.shape[asked.index(letter)] if letter in known else 0) for letter, n in zip(terms[i], shape)}
-    if asked != mine:  # it alone has a letter that the result lacks: a plain sum, whose pullback is a broadcast
+    if asked != mine:  # a letter that it alone has, not even the result: a plain sum, whose pullback is a broadcast
         term = term[tuple(slice(None) if letter in known else None for letter in mine)]
-        term = np.broadcast_to(term, [length[letter] for letter in mine])
+    own = dict(zip(terms[i], shape))
+    stretched = tuple([own[letter] if n == 1 else n for letter, n in zip(mine, term.shape)])  # the others may be of length 1
+    if stretched != term.shape:
+        term = np.broadcast_to(term, stretched)
     if mine == terms[i]:
         return term
-    own = dict(zip(terms[i], shape))  # it has a letter twice: a diagonal, outside of which the cotangent is zero
+    # It has a letter twice: a diagonal, outside of which the cotangent is zero.
     term = unbroadcast(term, tuple(own[letter] for letter in mine))
     places = dict(zip(mine, np.ix_(*[np.arange(own[letter]) for letter in mine])))
     return scatter([term], [tuple(places[letter] for letter in terms[i])], shape)
@@ -285,6 +287,10 @@ _einsummed = primitive(
         _summing("ij->j", (3, 4)),
         _summing("ijk,k->k", (2, 3, 4), (4,)),
         _summing("i,i->i", (1,), (3,)),
+        _summing("i,i->", (1,), (3,)),
+        _summing("bi,bi->b", (2, 1), (2, 3)),
+        _summing("ij,kj->ik", (2, 3), (4, 1)),
+        _summing("ii,i->", (3, 3), (1,)),
         _summing(",i->i", (), (3,)),
         _summing("->", ()),
         _summing("ij,jk->ik", (0, 3), (3, 2)),

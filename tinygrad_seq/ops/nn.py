@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq import random
-from tinygrad_seq.dtypes import default_dtype
+from tinygrad_seq.dtypes import default_dtype, floating
 from tinygrad_seq.ops.elementwise import add, multiply
 from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.linalg import rows
@@ -27,8 +27,8 @@ Axes = int | tuple[int, ...]
 
 def _below_zero(x: Any, axis: Axes) -> Any:
     """x less its maximum, which changes no softmax and leaves nothing for exp to overflow on."""
-    x = np.asarray(x)
-    return x - x.max(axis=axis, keepdims=True) if x.size else x.astype(np.result_type(x, np.float16))
+    x = floating(x)
+    return x - x.max(axis=axis, keepdims=True) if x.size else x
 
 
 def _softmax(x: Any, axis: Axes = -1) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import floating
 from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.samples import Draw, apart, binary, distinct, integers, normal, shaped, view
 from tinygrad_seq.ops.special import over
@@ -163,8 +164,8 @@ cumprod = primitive(
 def _shared(g: Any, x: Any, y: Any, axis: Axis) -> Any:
     """The cotangent for the elements that were chosen; where several are equal, they share it evenly."""
     chosen = np.logical_or(x == kept(y, x.shape, axis), np.isnan(x))  # a nan is the largest and the smallest of all
-    ties = np.sum(chosen, axis=axis, keepdims=True).astype(g.dtype)
-    return np.where(chosen, kept(g, x.shape, axis) / ties, 0)
+    share = 1 / np.sum(chosen, axis=axis, keepdims=True)  # which float16 holds where it does not hold the number
+    return np.where(chosen, kept(g, x.shape, axis) * share.astype(g.dtype), 0)
 
 
 max = primitive(
@@ -181,8 +182,7 @@ implements[np.amin] = min
 
 def _logsumexp(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) along the axes, a smooth maximum; no overflow. Nothing to sum, or -inf alone, gives -inf."""
-    x = np.asarray(x)
-    x = x.astype(np.result_type(x, np.float16), copy=False)
+    x = floating(x)
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)
     with np.errstate(divide="ignore", over="ignore"):

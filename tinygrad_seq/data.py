@@ -1,4 +1,4 @@
-"""From text and sequences to arrays, time first. Needs `random.py` only.
+"""From text and sequences to arrays, time first. Needs `random.py`.
 
     vocabulary = Vocabulary.of(text)
     for x, y in batches(vocabulary.encode(text), batch_size=32, steps=64):     # (64, 32) each, y one step ahead

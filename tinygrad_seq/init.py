@@ -1,4 +1,4 @@
-"""Initial weights: functions of a shape that give an array. Needs `random.py` only.
+"""Initial weights: functions of a shape that give an array. Needs `random.py`.
 
 Weights multiply from the right (x @ W), so W has shape (fan_in, fan_out). A recurrent cell keeps the matrices of its
 gates side by side in one array (H, G*H); `blocks=G` draws each of them on its own, as if they were separate: the
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.dtypes import default_dtype
+from tinygrad_seq.explain import told
 from tinygrad_seq.random import generator
 
 Array = np.ndarray[Any, Any]
@@ -121,7 +122,7 @@ def zeros(shape: Shape, dtype: Any = None) -> Array:
 
 def constant(shape: Shape, value: float, dtype: Any = None) -> Array:
     """All `value`: 1 for a forget gate's bias, so that an LSTM starts by remembering (Gers et al., 2000)."""
-    return np.full(shape, value, default_dtype() if dtype is None else dtype)
+    return np.full(shape, value, _dtype(dtype))
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -133,15 +134,27 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 def _side_by_side(draw: Callable[[Shape], Array], shape: Shape, blocks: int, dtype: Any) -> Array:
     """As many draws as there are blocks, next to each other along the last axis."""
-    shape = tuple(shape)
+    shape = _tuple(shape)
     if blocks < 1 or not shape or shape[-1] % blocks:
         raise ValueError(f"a last axis cannot be cut into {blocks} blocks of the same size in shape {shape}")
     one = (*shape[:-1], shape[-1] // blocks)
     return _as(dtype, np.concatenate([draw(one) for _ in range(blocks)], axis=-1))
 
 
+def _tuple(shape: Any) -> Shape:
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"a shape is a tuple, (fan_in, fan_out), and not {told(shape)}")
+    return tuple(shape)
+
+
 def _as(dtype: Any, array: Array) -> Array:
-    return array.astype(default_dtype() if dtype is None else dtype)
+    return array.astype(_dtype(dtype))
+
+
+def _dtype(dtype: Any) -> Any:
+    if isinstance(dtype, int):
+        raise TypeError(f"{dtype} is no dtype: a shape is one argument, a tuple such as (2, 3)")
+    return default_dtype() if dtype is None else dtype
 
 
 def _refuse_flat(shape: Shape) -> None:

@@ -101,6 +101,9 @@ class scope:
             so that the tape tells the steps of the whole. Inner scopes inherit it.
         **tags: what drawing reads: layer, direction, part, role, valid.
 
+    Raises:
+        TypeError: a name that is no string, a step that is no whole number.
+
     Example:
         >>> import tinygrad_seq as tg
         >>> with tg.scope("cell", t=3):
@@ -116,6 +119,8 @@ class scope:
     ) -> None:
         if time_axis is not None and time_axis < 0:
             raise ValueError(f"time_axis={time_axis}: count it from the front, for results of any number of axes")
+        if type(name) is not str or (type(t) is not int and t is not None):
+            t = _checked(name, t)
         self._name = name
         self._t = t
         self._time_axis = time_axis
@@ -131,6 +136,15 @@ class scope:
 
     def __exit__(self, *exc: object) -> None:
         _context.reset(self._tokens.pop())
+
+
+def _checked(name: Any, t: Any) -> int | None:
+    """The step as Python's own int; a TypeError for a name or a step of another kind."""
+    from tinygrad_seq.explain import told, whole  # it needs scopes
+
+    if not isinstance(name, str):
+        raise TypeError(f"a scope is called by a string, not by {told(name)}: tg.scope(name, t=t)")
+    return None if t is None else whole("the step t", t)
 
 
 # ---- what a user can switch -----------------------------------------------------------------------------------------

@@ -195,12 +195,25 @@ FIT = [
 ]  # fmt: skip
 
 
+THE_REST = [
+    (lambda b: tg.scope(3),                            TypeError,  "called by a string, not by an int"),
+    (lambda b: tg.scope(None),                         TypeError,  "called by a string, not by None"),
+    (lambda b: tg.scope("rnn", t="3"),                 TypeError,  "step t must be a whole number, not '3'"),
+    (lambda b: tg.scope("rnn", t=1.5),                 TypeError,  "step t must be a whole number, not 1.5"),
+    (lambda b: tg.init.zeros(2, 3),                    TypeError,  "3 is no dtype: a shape is one argument"),
+    (lambda b: tg.init.xavier_uniform(3, 2),           TypeError,  "a shape is a tuple, .* not an int"),
+    (lambda b: tg.init.orthogonal(b.W),                TypeError,  "not a Parameter of shape"),
+    (lambda b: tg.check_grads(b.loss, b.W),            TypeError,  r"a function and its arguments, not a tensor of shape \(\)"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         pytest.param(*case, id=f"{group}-{number}")
         for group, cases in dict(
-            optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA, fit=FIT
+            optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA, fit=FIT,
+            the_rest=THE_REST,
         ).items()
         for number, case in enumerate(cases)
     ],
@@ -252,6 +265,8 @@ def test_whole_numbers_may_be_numpys():
     assert len(bench.tape.at(np.int64(1))) == len(bench.tape.at(1)) > 0
     assert repr(tg.bptt.Truncated(np.int32(2))) == "Truncated(k1=2, k2=2)"
     assert bench.tape[np.int64(0)].index == 0
+    with tg.scope("rnn", t=np.int64(2)) as scope:
+        assert scope.t == 2 and type(scope.t) is int
 
 
 @pytest.mark.parametrize(("name", "words"), [

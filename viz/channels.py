@@ -100,7 +100,7 @@ def _turn(wire: Wire, where: str, template: Template, channel: int, start: float
         turn = slot.bus[channel]
         _reach(turn, max(start, end))
     else:
-        turn = Turn(start, end) if wire.sign > 0 else Turn(end, start)
+        turn = Turn(start, end, loop=wire.loop) if wire.sign > 0 else Turn(end, start, loop=wire.loop)
         template.channels[channel].append(turn)
         if slot is not None and wire.joins:
             slot.bus[channel] = turn
@@ -136,9 +136,10 @@ def _tracks(turns: Sequence[Turn]) -> int:
     """Colour the turns of a channel so that none lies on another, and the horizontals that lead to them neither.
 
     A turn that ends where another starts must stand to the right of it: else one would run along the other.
-    Of turns that go down the lower stands further left, of those that go up the higher: they do not cross then.
+    Of turns that go down the lower stands further left, of those that go up the higher: they do not cross then. Loops come from
+    the right when they go down: of these the higher, which is around the other, stands further left.
     """
-    order = sorted(turns, key=lambda t: (t.start > t.end, t.start if t.start > t.end else -t.start, t.end))
+    order = sorted(turns, key=lambda t: (t.start > t.end, t.start if t.start > t.end and not t.loop else -t.start, t.end))
     ends: dict[int, list[int]] = defaultdict(list)
     for n, turn in enumerate(order):
         ends[round(turn.end)].append(n)

@@ -68,10 +68,10 @@ def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
     body += [_arrow(edge, edge.points, "cut" if edge.cut else "forward", {}) for edge in graph.edges]
     body += _trunks(graph)
     back = [edge for edge in graph.edges if edge.grad is not None]
-    for edge in sorted(back, key=lambda each: (each.grad.norm or 0.0) if each.grad is not None else 0.0):  # strong ones on top
+    for edge in sorted(back, key=lambda each: words.drawn_norm(each) or 0.0):  # strong ones on top
         assert edge.grad is not None
         route = _to_trunk(edge) if edge.source.sums is not None else edge.twin
-        body.append(_arrow(edge, route, "backward", _look(edge.grad.status, edge.grad.norm, low, high)))
+        body.append(_arrow(edge, route, "backward", _look(edge.grad.status, words.drawn_norm(edge), low, high)))
     body += _norms(layout)
     drawing.body = [f"\t{line}\n" for line in body]
     return drawing
@@ -182,26 +182,21 @@ def _cards(layout: Layout) -> list[str]:
 
 
 def _loops(layout: Layout) -> list[str]:
-    """What goes round to a later step, in words above its way."""
+    """What goes round to a later step, in words beside its way."""
     lines = []
     for edge in layout.graph.edges:
         if edge.delay:
-            back = f", {said_range(edge)}" if edge.grad is not None else ""
+            back = f", gradient {words.said(edge)}" if edge.grad is not None else ""
             later = "1 step later" if edge.delay == 1 else f"{abs(edge.delay)} steps {'later' if edge.delay > 0 else 'earlier'}"
             if edge.delay == -1:
                 later = "1 step earlier"
             top = max(y for _, y in edge.points)
-            left = min(x for x, y in edge.points if y == top)
+            around = [each.points for each in layout.graph.edges if each.delay and each.source.column == edge.source.column]
+            left = min(x for points in around for x, _ in points)  # of all loops there: one is around another
             said = f"{edge.carries}: {later}{back}"
-            lines.append(text(f"{edge.id()}.label", left - 10 - text_width(said, 9) / 2, top, said, 9, {"fontcolor": FAINT}))
+            x = left - 10 - text_width(said, 9) / CAPTION / 2
+            lines.append(text(f"{edge.id()}.label", x, top, said, 9, {"fontcolor": FAINT}))
     return lines
-
-
-def said_range(edge: Edge) -> str:
-    """The gradient of an edge for all steps: from where to where its norm goes."""
-    if edge.norms is None:
-        return f"gradient {words.said(edge)}"
-    return f"gradient {edge.norms[0]:.2g} to {edge.norms[1]:.2g}"
 
 
 def _boxes(layout: Layout, markup: bool) -> list[str]:
@@ -236,7 +231,8 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         lines += _sample("legend.forward", x, y, {"color": FORWARD, "penwidth": "0.8", "arrowsize": "0.45"}, back=False)
         lines.append(left_text("legend.forward.text", x + 32, y, "forward", 10))
         x += 32 + text_width("forward", 10) / CAPTION + GAP
-        title = "gradient norm, on a log scale"
+        largest = " (largest step)" if any(words.by_steps(edge) for edge in graph.edges) else ""
+        title = f"gradient norm{largest}, on a log scale"
         lines.append(left_text("legend.title", x, y, title, 10))
         x += text_width(title, 10) + 12
         for n, shade in enumerate(RAMP):

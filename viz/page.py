@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -22,10 +22,12 @@ import tinygrad_seq as tg
 from tinygrad_seq.listing import Tape
 from tinygrad_seq.serialize import _write_at_once
 from tinygrad_seq.tensor import Tensor
+from tinygrad_seq.viz import words
 from tinygrad_seq.viz.drawing import Drawing, draw
 from tinygrad_seq.viz.extract import BUDGET
 from tinygrad_seq.viz.film import film
 from tinygrad_seq.viz.fold import LEVELS
+from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.pen import RAMP
 
 LONGEST = 20_000  # steps: a page of about 10 MB
@@ -97,7 +99,7 @@ class Page:
             policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'; base-uri 'none'",
             style=_part("player.css"),
             level=self._drawings[0].data["level"],
-            scale=_scale(self._drawings[0].data["edges"]),
+            scale=_scale(self._drawings[0]._graph),
             picture=pictures[0],
             finer="".join(pictures[1:]).replace('<g id="', '<g id="finer:'),  # an id stands once in a page
             film=as_script_data(self._film),
@@ -119,13 +121,13 @@ class Page:
         return f"<Page of {len(self._film['forward'])} steps forward, {len(self._film['backward'])} backward>"
 
 
-def _scale(edges: Sequence[Mapping[str, Any]]) -> str:
+def _scale(graph: Graph) -> str:
     """The scale of the gradient's colours for the page's key: in a long picture its own is far away."""
-    norms = [edge["grad"]["norm"] for edge in edges if edge["grad"] and edge["grad"]["norm"]]
-    if not norms:
+    if not any(words.drawn_norm(edge) for edge in graph.edges):
         return ""  # no backward pass, or nothing that the scale could show
+    low, high = words.scale(graph)
     ramp = f"linear-gradient(90deg, {', '.join(RAMP)})"
-    return f'<li class="scale">gradients, norm {min(norms):.2g} <i style="background: {ramp}"></i> {max(norms):.2g}</li>'
+    return f'<li class="scale">gradients, norm {low:.2g} <i style="background: {ramp}"></i> {high:.2g}</li>'
 
 
 def as_script_data(data: Any) -> str:

@@ -134,12 +134,14 @@ class Wire:
 
 @dataclass(eq=False)
 class Turn:
-    """A change of height in a channel: the track's number and, once the channel is laid out, its x in the column."""
+    """A change of height in a channel: the track's number and, once the channel is laid out, its x in the column. A loop's comes
+    back from the other side."""
 
     start: float
     end: float
     track: int = 0
     x: float = 0.0
+    loop: bool = False
 
 
 @dataclass(eq=False)

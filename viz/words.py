@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinygrad_seq.viz.graph import Edge, Grad, Graph, Node
@@ -20,7 +21,14 @@ def caption(graph: Graph) -> str:
     said = said[0].upper() + said[1:]
     states = [state for state in _states(graph) if len(state.norms) > 1][:3]
     losses = _enters_at(graph)
-    return " ".join([said, *[_flow(state, len(losses[state.part])) for state in states], *_cuts(graph)])
+    return " ".join([said, *[_flow(state, len(losses[state.part])) for state in states], *_together(states), *_cuts(graph)])
+
+
+def _together(states: Sequence[_State]) -> list[str]:
+    """What a norm of several states measures: more than an arrow carries, since one gets gradient by way of another."""
+    if not any(", " in state.name for state in states):
+        return []
+    return ["That is all that reaches them, also one through the other; an arrow carries what one step hands another."]
 
 
 def _enters_at(graph: Graph) -> dict[str, set[int]]:
@@ -56,7 +64,8 @@ def alternative(graph: Graph) -> str:
     lines = [f"Computational graph over time. {caption(graph)}"]
     for state in _states(graph):
         if state.norms:
-            listed = ", ".join(f"t={t}: {norm:.3g}" for t, norm in sorted(state.norms.items()) if t in shown)
+            times = sorted(shown & {*state.norms}) or sorted({min(state.norms), max(state.norms)})
+            listed = ", ".join(f"t={t}: {state.norms[t]:.3g}" for t in times)
             lines.append(f"Gradient norm at {state.name}: {listed}.")
     if not kinds:
         lines.append("No backward pass has run.")
@@ -88,8 +97,22 @@ def strip(graph: Graph) -> str:
 
 
 def said(node: Node | Edge) -> str:
-    """A gradient in words: its norm, or why there is none."""
+    """A gradient in words: its norm, where that is another one at each step from where to where it goes; or why there is none."""
+    if isinstance(node, Edge) and node.norms is not None and by_steps(node):
+        return f"{node.norms[0]:.2g} to {node.norms[1]:.2g}"
     return said_grad(node.grad)
+
+
+def by_steps(edge: Edge) -> bool:
+    """Whether an edge stands for several steps, each with a value of its own; what flows back to one value adds up instead."""
+    return edge.norms is not None and len(edge.values) > 1
+
+
+def drawn_norm(edge: Edge) -> float | None:
+    """The norm by which an arrow has its colour and width: of an edge that stands for several steps, the largest of them."""
+    if edge.norms is not None and by_steps(edge):
+        return edge.norms[1]
+    return None if edge.grad is None else edge.grad.norm
 
 
 def said_grad(grad: Grad | None) -> str:
@@ -102,7 +125,7 @@ def said_grad(grad: Grad | None) -> str:
 
 def scale(graph: Graph) -> tuple[float, float]:
     """The smallest and the largest norm on the edges: the ends of the colour scale."""
-    norms = [edge.grad.norm for edge in graph.edges if edge.grad is not None and edge.grad.norm]
+    norms = [norm for edge in graph.edges if (norm := drawn_norm(edge))]
     return (min(norms), max(norms)) if norms else (1.0, 1.0)
 
 
@@ -126,14 +149,15 @@ class _State(NamedTuple):
 def _flow(state: _State, losses: int) -> str:
     """How the gradient norm at a state changes on its way back, and whether other steps bring gradient of their own meanwhile."""
     norms, first, last = state.norms, min(state.norms), max(state.norms)
+    at = f"{state.name} together" if ", " in state.name else state.name
     if state.reverse:
         first, last = last, first
     rate = (norms[first] / norms[last]) ** (1 / abs(last - first))
     way = "Forward" if state.reverse else "Back"
     if f"{rate:.3f}" == "1.000":
-        return f"{way} in time, the gradient norm at {state.name} stays at {norms[last]:.2g}."
+        return f"{way} in time, the gradient norm at {at} stays at {norms[last]:.2g}."
     verb = "goes" if losses > 1 else "falls" if rate < 1 else "grows"
-    change = f"{way} in time, the gradient norm at {state.name} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
+    change = f"{way} in time, the gradient norm at {at} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
     if losses > 1:  # then a norm says how much there is at a step, not what is left of what was
         return f"{change}, by a factor of {rate:.2f} per step on average; losses at {losses} steps bring gradient in on the way."
     lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]

@@ -1,10 +1,14 @@
 """Level "rolled": a cell once, with a loop for each state."""
 
+import re
+
 import numpy as np
 import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq import viz
+from tinygrad_seq.viz import dot, words
+from tinygrad_seq.viz.pen import colour
 
 from . import modelled, runs
 
@@ -106,3 +110,51 @@ def test_before_a_backward_pass_nothing_is_said_of_gradients():
     assert not [edge for edge in drawing.data["edges"] if edge["kind"] == "backward"]
     assert "h: 1 step later" in drawing.source
     assert "h: 1 step later, gradient" not in drawing.source
+
+
+@pytest.mark.parametrize("name", ["LSTM", "Coupled", "Peephole"])
+def test_loops_are_nested_and_do_not_cross(name):
+    """The way of one state is all around that of the other."""
+    tape, _ = modelled.recorded(name, T=4)
+    ways = [np.array(edge["points"]) for edge in loops(viz.draw(tape, level="rolled").data)]
+    inner, outer = sorted(ways, key=lambda points: points[:, 1].max())
+    assert outer[:, 0].min() < inner[:, 0].min() < inner[:, 0].max() < outer[:, 0].max()
+    assert outer[:, 1].max() > inner[:, 1].max()
+    assert outer[0, 1] < inner[0, 1]  # it leaves and arrives below the other
+    assert outer[-1, 1] < inner[-1, 1]
+
+
+def test_colour_and_label_of_a_loop_are_the_same_number():
+    """An arrow that stands for several steps has the colour of the largest of them, and the scale is that of the colours."""
+    tape, _ = modelled.recorded("LSTM", T=5)
+    drawing = viz.draw(tape, level="rolled")
+    back = loops(drawing.data, "backward")
+    low, high = words.scale(drawing._graph)
+    norms = [edge["norms"][1] for edge in back]
+    assert low <= min(norms) and max(norms) <= high
+    assert min(norms) < min(edge["grad"]["norm"] for edge in back)
+    for edge in back:
+        name = f"{edge['from']}-{edge['to']}"
+        drawn = [line for line in drawing.source.splitlines() if 'class="backward"' in line and f'id="{name}' in line]
+        assert any(f'color="{colour(edge["norms"][1], low, high)}"' in line for line in drawn)
+        assert f"{edge['label']}: 1 step later, gradient {edge['norms'][0]:.2g} to {edge['norms'][1]:.2g}" in drawing.source
+    assert "gradient norm (largest step), on a log scale" in drawing.source
+    for node in (node for node in drawing.data["nodes"] if node["kind"] == "weight"):  # its terms add up
+        (edge,) = [edge for edge in drawing._graph.edges if edge.source.id == node["id"]]
+        assert words.drawn_norm(edge) == edge.grad.norm
+
+
+def test_the_words_have_numbers_too():
+    text = viz.draw(modelled.recorded("LSTM", T=5)[0], level="rolled").alt_text
+    assert re.search(r"Gradient norm at c, h: t=0: [\d.]+, t=4: [\d.]+\.", text)
+    assert "at c, h together falls" in text
+    assert "an arrow carries what one step hands another" in text
+    assert "together" not in viz.draw(modelled.recorded("LSTM", T=5)[0], level="gate").alt_text
+
+
+def test_words_beside_a_loop_stand_clear_of_all_loops():
+    drawing = viz.draw(modelled.recorded("LSTM", T=4)[0], level="rolled")
+    left = min(x for edge in loops(drawing.data) for x, _ in edge["points"])
+    told = re.findall(r'id="[^"]*\.label".*? pos="([-\d.]+),.*? width="([\d.]+)"', drawing.source)
+    assert len(told) == 2
+    assert all(float(x) + 36 * float(width) / dot.CAPTION < left for x, width in told)

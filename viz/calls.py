@@ -53,6 +53,7 @@ class Calls:
         self.events = tape.events
         shown = set(tape.indices)
         self.given = {i for entry in tape for i in entry.inputs if i not in shown}
+        self._scope: dict[int, Scope] = {}
         self.entry: dict[int, Entry] = {i: self.whole[i] for i in sorted(shown | self.given)}
         self.over_time = OverTime(self.entry, self.given)
         self.call_of: dict[Value, int] = {}
@@ -64,7 +65,10 @@ class Calls:
         self._step: dict[int, int] = {}
         self._gather()
         self.order = list(self.entries)
-        self.leaves = {call for call in self.order if self.entry[call].op in ("leaf", "constant")}
+        ops = {call: self.entry[call].op for call in self.order}
+        cuts = {name for name, op in registry.items() if op.cut}
+        self.leaves = {call for call, op in ops.items() if op in ("leaf", "constant")}
+        self._cuts = {call for call, op in ops.items() if op in cuts}
         self.place: dict[int, Place] = {}
         self.slot: dict[int, str] = {}
         self.stands_for: dict[int, int] = {}
@@ -114,8 +118,7 @@ class Calls:
 
     def is_cut(self, call: int) -> bool:
         """Whether the gradient is stopped here on purpose."""
-        op = registry.get(self.entry[call].op)
-        return op is not None and op.cut
+        return call in self._cuts
 
     def is_weight(self, call: int) -> bool:
         """A leaf outside of time that is learned: no initial state, and no input of one step only."""
@@ -127,8 +130,9 @@ class Calls:
 
     def scope(self, call: int) -> Scope:
         """Where it ran."""
-        scope: Scope = self.entry[call].node.scope
-        return scope
+        if call not in self._scope:
+            self._scope[call] = self.entry[call].node.scope
+        return self._scope[call]
 
     def is_reverse(self, call: int) -> bool:
         """Whether it belongs to a direction that runs from the last step to the first; a leaf belongs to its first reader."""
@@ -196,7 +200,7 @@ class Calls:
 
     def _t(self, call: int) -> int | None:
         """The step at which it ran, or whose part of an array it is."""
-        return self._step.get(call, self.entry[call].t)
+        return self._step[call] if call in self._step else self.scope(call).t
 
     def _place_operations(self) -> None:
         """Steps have their columns. What is outside of time stands before the steps that depend on it, if it depends on none;
@@ -204,20 +208,24 @@ class Calls:
         from_time: dict[int, frozenset[str]] = {}
         to_time: dict[int, frozenset[str]] = {}
         self._parts: dict[Scope, str] = {}
-        tagged = {self.tag(call) for call in self.order if self.entry[call].t is not None and not self.is_leaf(call)}
-        steps = [call for call in self.order if self._t(call) is not None and not self.is_leaf(call)]
-        for call in steps:
-            self.place[call] = ("step", self._part_of(call, tagged), self._t(call))
+        made = [call for call in self.order if call not in self.leaves]
+        tagged = {self.tag(call) for call in made if self.scope(call).t is not None}
+        for call in made:
+            t = self._t(call)
+            if t is not None:
+                self.place[call] = ("step", self._part_of(call, tagged), t)
         for call in self.order:
             from_time[call] = self._parts_beside([s for _, _, s in self.reads[call]], from_time)
         for call in reversed(self.order):
             to_time[call] = self._parts_beside([r for _, r in self.used_by[call]], to_time)
-        for call in self.order:
-            if self.is_leaf(call):
-                continue
+        padding: dict[Scope, bool] = {}
+        for call in made:
             if call in self.place:
-                valid = self.scope(call).tags.get("valid") if self.entry[call].t is not None else None
-                if valid is not None and not np.any(valid):
+                scope = self.scope(call)
+                if scope not in padding:
+                    valid = scope.tags.get("valid") if scope.t is not None else None
+                    padding[scope] = valid is not None and not np.any(valid)
+                if padding[scope]:
                     self.padding.add(self.place[call])
             elif to_time[call] and from_time[call] and not to_time[call] & from_time[call]:
                 self.place[call] = ("between", min(to_time[call]), None)

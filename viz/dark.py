@@ -16,12 +16,10 @@ GLOW = """.backward :is([stroke^="#2"],[stroke^="#3"],[stroke^="#4"]){filter:dro
 
 def dark_rules(svg: str) -> str:
     """The picture's colours with their lightness turned over, as a style sheet."""
-    groups = re.findall(r'<g id="[^"]*" class="([^"]*)">(.*?)(?=<g id="[^"]*" class="|$)', svg, re.DOTALL)
-    plain = "".join(body for classes, body in groups if not SCALED & set(classes.split()))
-    rules = [
-        f'svg [{use}="{colour}"]{{{use}:{darkened(colour)}}}'
-        for use, colour in sorted({("fill", "white"), *re.findall(r'(fill|stroke)="(#[0-9a-f]{6})"', plain)})
-    ]
+    _, *groups = re.split(r'<g id="[^"]*" class="([^"]*)">', svg)  # classes and body of each in turn
+    plain = "".join(body for classes, body in zip(groups[::2], groups[1::2]) if SCALED.isdisjoint(classes.split()))
+    used = {(use, colour) for use in ("fill", "stroke") for colour in re.findall(rf'{use}="(#[0-9a-f]{{6}})"', plain)}
+    rules = [f'svg [{use}="{colour}"]{{{use}:{darkened(colour)}}}' for use, colour in sorted({("fill", "white"), *used})]
     return "@media screen and (prefers-color-scheme: dark) {\n" + "\n".join([*rules, GLOW]) + "\n}\n"
 
 

@@ -106,12 +106,11 @@ def _pos(points: Sequence[Point], look: dict[str, str]) -> str:
     head = 0.0 if look.get("arrowhead") == "none" else min(10 * float(look.get("arrowsize", "0.45")), 0.8 * length)
     if look.get("arrowhead") == "tee":
         head = min(3.0, 0.8 * length)
-    back = (head * (x0 - x1) / length, head * (y0 - y1) / length)
-    end = (x1 + back[0], y1 + back[1])
-    shortened = [(x0 + (end[0] - x0) * share, y0 + (end[1] - y0) * share) for share in (1 / 3, 2 / 3, 1)]
+    x2, y2 = x1 + head * (x0 - x1) / length, y1 + head * (y0 - y1) / length
     tip = "" if not head else f"e,{number(x1)},{number(y1)} "
     before = [f"{x:.12g},{y:.12g}" for x, y in points[:-3]]  # rounded already
-    return tip + " ".join([*before, *[f"{number(x)},{number(y)}" for x, y in shortened]])
+    shortened = [f"{number(x0 + (x2 - x0) * share)},{number(y0 + (y2 - y0) * share)}" for share in (1 / 3, 2 / 3, 1)]
+    return tip + " ".join(before + shortened)
 
 
 # ---- where a weight's terms come together -----------------------------------------------------------------------------

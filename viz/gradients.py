@@ -6,6 +6,7 @@ reach a value along all its edges add up to the value's own. Nothing is computed
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
@@ -88,8 +89,7 @@ class Gradients:
     def _terms(self, event: Event, way: Way, i: int, pairs: list[Pair], each_step: bool) -> Iterator[tuple[Pair, Any]]:
         """What flows along one way of an event, taken apart by step where the operation or what it read is."""
         axis = self._over_time.axis
-        mixes = len({pair[:2] for pair in pairs}) > len({pair[1] for pair in pairs})
-        if event.index not in axis or (i in axis and not mixes):
+        if event.index not in axis or (i in axis and not _mixes(pairs)):
             whole = term_of(event.node, event.given, way)
             yield from ((pair, self._over_time.slice(whole, pair[1])) for pair in pairs)
             return
@@ -117,6 +117,11 @@ class Gradients:
         return term_of(event.node, parts if several else parts[0], way)
 
 
+def _mixes(pairs: list[Pair]) -> bool:
+    """Whether several steps of an operation read the same value."""
+    return len({pair[:2] for pair in pairs}) > len({pair[1] for pair in pairs})
+
+
 def _sum(a: Any, b: Any) -> Any:
     """Of two terms, which need not be finite: infinity less infinity is not a number, and drawn as such."""
     with np.errstate(all="ignore"):
@@ -136,7 +141,7 @@ def grad_of(arrays: list[Any], padded: bool = False) -> Grad:
     if not arrays:
         return NO_GRAD
     norm = norm_of(arrays)
-    if not np.isfinite(norm):
+    if not math.isfinite(norm):
         return Grad("nonfinite", None)
     if norm:
         return Grad("finite", norm)
@@ -146,8 +151,10 @@ def grad_of(arrays: list[Any], padded: bool = False) -> Grad:
 def norm_of(arrays: list[Any]) -> float:
     """The Euclidean norm of all elements together. Scaled by the largest, so that tiny gradients do not vanish in it."""
     with np.errstate(all="ignore"):
-        flat = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
-        largest = float(np.max(np.abs(flat), initial=0.0))
-        if largest == 0.0 or not np.isfinite(largest):
+        parts = [np.asarray(a, np.float64).ravel() for a in arrays]
+        flat = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        largest = float(np.abs(flat).max(initial=0.0))
+        if largest == 0.0 or not math.isfinite(largest):
             return largest
-        return largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
+        scaled = flat / largest
+        return largest * math.sqrt(float((scaled * scaled).sum()))

@@ -36,10 +36,9 @@ class Markup(str):
 
 def statement(head: str, attributes: dict[str, str]) -> str:
     """A line of DOT; attributes sorted."""
-    written = " ".join(
-        f"{key}=<{value}>" if isinstance(value, Markup) else f'{key}="{value}"' for key, value in sorted(attributes.items())
-    )
-    return f"{head} [{written}]"
+    written = [f"{key}=<{attributes[key]}>" if isinstance(attributes[key], Markup) else f'{key}="{attributes[key]}"'
+               for key in sorted(attributes)]  # fmt: skip
+    return f"{head} [{' '.join(written)}]"
 
 
 def label(words: str, size: float, fill: str, markup: bool) -> str:
@@ -50,7 +49,8 @@ def label(words: str, size: float, fill: str, markup: bool) -> str:
 
 def number(x: float) -> str:
     """A coordinate: two decimals, no trailing zeros, no negative zero."""
-    return f"{round(x, 2) + 0.0:.12g}"
+    written = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "0" if written == "-0" else written
 
 
 def colour(norm: float, low: float, high: float) -> str:

@@ -8,6 +8,7 @@ right of the middle line, seen in its direction, and its twin, going the other w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from tinygrad_seq.viz.graph import Edge, Point
@@ -72,31 +73,42 @@ def middle_line(layout: Layout, edge: Edge, wire: Wire, bus: Bus | None) -> list
 def beside(line: Sequence[Point], distance: float) -> list[Point]:
     """A line of horizontals and verticals, moved to its right by `distance`; its ends stay where they begin and end."""
     moved: list[Point] = []
-    shifts = []
+    before: Point | None = None  # how far the part that ends in this corner is moved; the corner, by both or what they share
     for (x0, y0), (x1, y1) in pairwise(line):
         length = abs(x1 - x0) + abs(y1 - y0)
-        shifts.append((distance * (y1 - y0) / length, -distance * (x1 - x0) / length))
-    for n, (x, y) in enumerate(line):
-        around = shifts[max(n - 1, 0) : n + 1]
-        moved.append((x + sum({s[0] for s in around}), y + sum({s[1] for s in around})))
+        after = (distance * (y1 - y0) / length, -distance * (x1 - x0) / length)
+        across, up = before = before or after
+        moved.append((x0 + (across if across == after[0] else across + after[0]), y0 + (up if up == after[1] else up + after[1])))
+        before = after
+    if before is not None:
+        moved.append((line[-1][0] + before[0], line[-1][1] + before[1]))
     return moved
 
 
 def rounded(line: Sequence[Point]) -> list[Point]:
     """A line with rounded corners as cubic Bézier curves: 3n + 1 points."""
-    points: list[Point] = [line[0]]
+    (x0, y0), *_ = line
+    xs, ys = [x0], [y0]
+    lengths = [abs(x2 - x1) + abs(y2 - y1) for (x1, y1), (x2, y2) in pairwise(line)]
+    corners = zip(line, line[1:], line[2:], lengths, lengths[1:])
+    for (from_x, from_y), (x, y), (to_x, to_y), before, after in corners:
+        radius = min(RADIUS, before / 2, after / 2)
+        back, on = radius / (before or 1.0), radius / (after or 1.0)
+        x1, y1, x2, y2 = x + (from_x - x) * back, y + (from_y - y) * back, x + (to_x - x) * on, y + (to_y - y) * on
+        towards = ROUND * radius / (radius or 1.0)
+        xs += (x0 + (x1 - x0) / 3, x0 + (x1 - x0) * 2 / 3, x1, x1 + (x - x1) * towards, x2 + (x - x2) * towards, x2)
+        ys += (y0 + (y1 - y0) / 3, y0 + (y1 - y0) * 2 / 3, y1, y1 + (y - y1) * towards, y2 + (y - y2) * towards, y2)
+        x0, y0 = x2, y2
+    x1, y1 = line[-1]
+    xs += (x0 + (x1 - x0) / 3, x0 + (x1 - x0) * 2 / 3, x1)
+    ys += (y0 + (y1 - y0) / 3, y0 + (y1 - y0) * 2 / 3, y1)
+    return [*zip([round(x, 2) for x in xs], _heights(tuple(ys)))]
 
-    def straight(to: Point) -> None:
-        (x0, y0), (x1, y1) = points[-1], to
-        points.extend([(x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3), (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3), to])
 
-    for before, corner, after in zip(line, line[1:], line[2:]):
-        radius = min(RADIUS, _distance(before, corner) / 2, _distance(corner, after) / 2)
-        begin, end = _towards(corner, before, radius), _towards(corner, after, radius)
-        straight(begin)
-        points.extend([_towards(begin, corner, ROUND * radius), _towards(end, corner, ROUND * radius), end])
-    straight(line[-1])
-    return [(round(x, 2), round(y, 2)) for x, y in points]
+@lru_cache(maxsize=4096)
+def _heights(ys: tuple[float, ...]) -> tuple[float, ...]:
+    """Heights to two decimals: most edges pass the same ones as another, at another step."""
+    return tuple(round(y, 2) for y in ys)
 
 
 def _without_doubles(line: Sequence[Point]) -> list[Point]:
@@ -117,9 +129,3 @@ def _same(a: Point, b: Point, c: Point, axis: int) -> bool:
 
 def _distance(a: Point, b: Point) -> float:
     return abs(a[0] - b[0]) + abs(a[1] - b[1])
-
-
-def _towards(a: Point, b: Point, length: float) -> Point:
-    """The point `length` from a on the way to b."""
-    share = length / (_distance(a, b) or 1.0)
-    return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share)

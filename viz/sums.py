@@ -54,8 +54,8 @@ def _used_inside(calls: Calls, graph: Graph) -> dict[Node, set[Value]]:
     swept = {event.index for event in calls.events}
     found: dict[Node, set[Value]] = {}
     for node in graph.nodes:
-        own = {value for i in swept.intersection(node.entries) for value in calls.over_time.values(i)}
-        found[node] = {value for each in own for _, value, _ in calls.reads[calls.call_of[each]]}
+        own = [call for call in node.calls if not swept.isdisjoint(calls.entries[call])]
+        found[node] = {value for call in own for _, value, _ in calls.reads[call]}
     return found
 
 

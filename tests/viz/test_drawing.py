@@ -160,6 +160,37 @@ def test_numbers(x, text):
     assert pen.number(x) == text
 
 
+# ---- the work -------------------------------------------------------------------------------------------------------
+
+
+def instructions(work):
+    """How many of the interpreter's instructions some work takes within `viz`."""
+    done, folder = 0, str(Path(viz.__file__).parent)
+
+    def trace(frame, event, _):
+        nonlocal done
+        if event == "call":
+            frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        done += event == "opcode"
+        return trace if frame.f_code.co_filename.startswith(folder) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return done
+
+
+def test_the_work_grows_with_the_number_of_steps_and_no_faster():
+    done = []
+    for T in (16, 32, 48):
+        tape = modelled.recorded("RNN", T)[0]
+        done.append(instructions(lambda tape=tape: viz.draw(tape, level="cell", steps="all").source))
+    assert done[2] - done[1] <= 1.015 * (done[1] - done[0])
+
+
 # ---- in words -------------------------------------------------------------------------------------------------------
 
 

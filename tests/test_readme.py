@@ -3,6 +3,7 @@
 The blocks of a section (from one `##` to the next) run in order and share their names, as a reader would type them.
 """
 
+import code
 import contextlib
 import io
 import re
@@ -52,9 +53,9 @@ def outputs(blocks, page="README.md"):
     names = {"__name__": "readme"}
     for block, following in zip(blocks, [*blocks[1:], Block(0, "", "")], strict=True):
         if block.language == "python":
-            code = compile("\n" * block.line + block.text, page, "exec")  # tracebacks have the page's own lines
+            compiled = compile("\n" * block.line + block.text, page, "exec")  # tracebacks have the page's own lines
             with contextlib.redirect_stdout(io.StringIO()) as printed:
-                exec(code, names)
+                exec(compiled, names)
             yield block.line, printed.getvalue(), following.text if following.language == "text" else ""
 
 
@@ -81,7 +82,20 @@ def test_there_are_blocks_and_the_first_screen_has_one():
     assert len(WITH_CODE) >= 11
     assert sum(block.language == "text" for blocks in ALL.values() for block in blocks) >= 20
     first = next(block for block in SECTIONS[""] if block.language == "python")
-    assert first.line < 20 and len(first.text.splitlines()) <= 16
+    assert first.line < 20 and len(first.text.splitlines()) <= 17
+
+
+def test_the_first_blocks_may_be_typed_at_the_prompt(tmp_path, monkeypatch):
+    """There, what is indented ends with an empty line, and there is none before."""
+    monkeypatch.chdir(tmp_path)
+    console, errors = code.InteractiveConsole(), io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(errors):
+        for block in SECTIONS[""]:
+            if block.language == "python":
+                assert [console.push(line) for line in [*block.text.splitlines(), ""]][-1] is False
+    assert errors.getvalue() == ""
+    shown = [tidy(block.text) for block in SECTIONS[""] if block.language == "text"]
+    assert len(shown) == 2 and all(text in printed.getvalue() for text in shown)
 
 
 def test_every_text_block_is_what_a_python_block_printed():

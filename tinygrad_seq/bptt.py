@@ -149,7 +149,7 @@ def _flow(node: Node, g: Any, edge: Edge) -> Any:
     if isinstance(node, Output):  # to its place among the outputs of its call
         return [g if i == node.position else None for i in range(len(node.bundle.shapes))]
     if isinstance(node, Bundle):
-        g = [zero if part is None else part for part, zero in zip(g, node.zeros)]
+        g = node.filled(g)
     return term_of(node, g, edge)
 
 

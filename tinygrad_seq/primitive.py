@@ -36,7 +36,7 @@ from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.numpy_like import binary, implements
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.scopes import Context, current
-from tinygrad_seq.tape import ABSENT, Output, Route, Watch, in_slots, noted_bundle
+from tinygrad_seq.tape import ABSENT, Bundle, Route, Watch, in_slots
 from tinygrad_seq.tensor import Tensor, as_operand, as_operands, node_of, result_of, results_of
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
@@ -247,7 +247,7 @@ class Primitive:
         )
         outputs = result if self.several else (result,)
         for output in outputs:
-            for node in (output.node, *output.node.parents) if isinstance(output.node, Output) else (output.node,):
+            for node in output.node.with_bundle:
                 node.watch = node.watch or Watch()
                 node.watch.source = source
         if context.anomaly:
@@ -271,7 +271,7 @@ class Primitive:
         inputs = in_slots([node_of(operand) for operand in operands])
         saved = () if keep is None else keep(self._values(arrays, params, y))
         if self.several:
-            return results_of(noted_bundle(self.name, *inputs, params or None, routes, saved, context.scope, live), y)
+            return results_of(Bundle(self.name, *inputs, params or None, routes, saved, context.scope, live), y)
         return result_of(self.name, *inputs, params or None, routes, saved, y, context.scope, live)
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
@@ -364,7 +364,7 @@ class Unary(Primitive):
         else:
             saved = keep(self._values((array,), params, y) if self.rich else (array, y))
         if self.several:
-            return results_of(noted_bundle(self.name, node, ABSENT, (), params or None, routes, saved, context.scope, True), y)
+            return results_of(Bundle(self.name, node, ABSENT, (), params or None, routes, saved, context.scope, True), y)
         return result_of(self.name, node, ABSENT, (), params or None, routes, saved, y, context.scope, True)
 
 

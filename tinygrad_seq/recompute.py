@@ -22,7 +22,7 @@ from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import ancestors
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import run
-from tinygrad_seq.tape import Leaf, Node, in_slots, next_serial, noted_bundle
+from tinygrad_seq.tape import Bundle, Leaf, Node, in_slots, next_serial
 from tinygrad_seq.tensor import Tensor, node_of, results_of
 
 Function = Callable[..., Any]
@@ -76,7 +76,7 @@ class Replay:
         self._outside = _read_from_outside(results, self._started)
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
-        bundle = noted_bundle("checkpoint", *in_slots(self._outside), None, routes, (), self._scope, True)
+        bundle = Bundle("checkpoint", *in_slots(self._outside), None, routes, (), self._scope, True)
         outputs = iter(results_of(bundle, [y.data for y in results if isinstance(y, Tensor)]))
         for y in results:
             if isinstance(y, Tensor):

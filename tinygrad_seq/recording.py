@@ -1,4 +1,4 @@
-"""What is known of each entry of a tape: its inputs, value, source, bytes, cotangent. Read me fifth, after `sweep.py`.
+"""What is known of each entry of a tape: its inputs, value, source, bytes, cotangent. Read me after `sweep.py`.
 
 A recording is the store; `listing.py` is how it is read. The nodes know the recordings that they are on only weakly.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_seq.events import live_edges
 from tinygrad_seq.overwritten import buffer_of
 from tinygrad_seq.scopes import Scope
-from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch, noted_leaf
+from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 
@@ -49,7 +49,7 @@ class Recording:
         """Note a call that has just run, with its values."""
         for output in outputs:
             node = node_of(output)
-            for each in (node, *node.parents) if isinstance(node, Output) else (node,):
+            for each in node.with_bundle:
                 watch = each.watch = each.watch or Watch()
                 watch.tapes = watch.tapes or self._nested  # an inner recording, which comes first, has named this one too
             self.values[self.enter(node, operands, source)] = output.data
@@ -93,7 +93,7 @@ class Recording:
     def _input(self, scope: Scope, value: Any, operand: Sequence[Any]) -> int:
         """The entry of one input: a node's, or that of a number written in the call."""
         if not isinstance(value, Node):
-            value, operand = noted_leaf(Tensor(np.asarray(value)), scope, False), (value,)
+            value, operand = Leaf(Tensor(np.asarray(value)), scope, False), (value,)
         if isinstance(value, Leaf) and value not in self.index:
             i = self.enter(value)
             kept = operand[0] if operand else value.handle()

@@ -154,8 +154,7 @@ class Sweep:
                 continue  # nothing that the seeds depend on used it
             common = type(node) is Node  # and no leaf, bundle or output
             if not common and isinstance(node, Bundle):
-                if any(part is None for part in g):
-                    g = [zero if part is None else part for part, zero in zip(g, node.zeros)]
+                g = node.filled(g)
             elif g.shape != node.shape or g.dtype is not node.dtype:
                 g = self._fitted(node, g)
             if node.watch is not None:

@@ -1,8 +1,18 @@
 """The tape: what ran, on what, in which scope. Read me first; I need nothing.
 
-Running an operation on tensors writes a `Node`: which primitive ran, on which earlier nodes, when, and in which
-scope. The nodes that lead to a value are its Wengert list (Wengert, 1964), and the list is all there is: the
-backward pass (`sweep.py`) reads it from the end, printing (`listing.py`) from the start.
+Running an operation on tensors writes a `Node`: which primitive ran, on which earlier nodes, when, and in which scope. The
+nodes that lead to a value are its Wengert list (Wengert, 1964), here that of the loss L = sum(tanh(x W)):
+
+    %0  x                   leaf            3.  dL/dx  = dL/d%2 @ W.T
+    %1  W                   leaf                dL/dW  = x.T @ dL/d%2
+    %2  x @ W               matmul          2.  dL/d%2 = dL/d%3 * (1 - %3 * %3)
+    %3  tanh(%2)            tanh            1.  dL/d%3 = 1, for every element
+    %4  sum(%3)             sum             0.  dL/d%4 = 1
+
+The list is all there is: printing (`listing.py`) reads it from the start, on the left, and reverse mode (`sweep.py`) from the
+end, on the right. The *cotangent* of a value is dL/d(value), an array of its shape. What makes the cotangent of an input out of
+the cotangent of a result is the operation's *pullback* for that input, and it may need values of the forward pass: tanh's
+needs its result %3, and the product's need x and W. These are what a node saves.
 
 Nobody holds the whole list. A node holds its parents, a tensor holds its node, so what no tensor needs any more is
 freed at once, and a node never points at anything younger: there are no reference cycles to wait for.
@@ -26,7 +36,8 @@ if TYPE_CHECKING:
 next_serial = itertools.count(1).__next__  # atomic under the interpreter lock: one clock for all threads
 
 # A route says how a cotangent flows back: to which input (by number), through which pullback, and what to take for it
-# out of the saved values (None: nothing). Routes do not depend on a call's numbers; the calls of a primitive share them.
+# out of the saved values (None: nothing). That of tanh is (0, <pullback of tanh for x>, take the only one). Routes do not
+# depend on a call's numbers; the calls of a primitive share them.
 Route = tuple[int, "Pullback", Callable[[Sequence[Any]], Sequence[Any]] | None]
 
 # An edge is a route of one node: the parent, the pullback, and the values that the pullback is called with.
@@ -47,6 +58,7 @@ class Node:
         saved: the values that the pullbacks need, and no others: this is what BPTT's memory is made of.
         shape, dtype: of the value.
         scope: where in the model and in time it was made.
+        requires_grad: whether a backward pass may want its cotangent.
         name: a label for people, shown in print and pictures.
         watch: hooks and a retained gradient, where somebody asked for them.
     """
@@ -70,6 +82,34 @@ class Node:
     requires_grad: bool
     name: str | None
     watch: Watch | None
+
+    def __init__(
+        self,
+        op: str,
+        first: Any,
+        second: Any,
+        others: Sequence[Any],
+        params: Mapping[str, Any] | None,
+        routes: tuple[Route, ...],
+        saved: Sequence[Any],
+        shape: tuple[int, ...],
+        dtype: Any,
+        scope: Scope,
+        requires_grad: bool,
+    ) -> None:
+        self.serial = next_serial()
+        self.op = op
+        self.first = first
+        self.second = second
+        self.others = others
+        self.params = params
+        self.routes = routes
+        self.saved = saved
+        self.shape = shape
+        self.dtype = dtype
+        self.scope = scope
+        self.requires_grad = requires_grad
+        self.name = self.watch = None
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -98,6 +138,11 @@ class Node:
         """Where a cotangent flows on to."""
         inputs = self.inputs
         return [inputs[i] for i, _, _ in self.routes or ()]
+
+    @property
+    def with_bundle(self) -> tuple[Node, ...]:
+        """The node itself, and for one of several outputs the bundle behind it."""
+        return (self,)
 
     @property
     def saved_arrays(self) -> Iterator[Any]:
@@ -138,6 +183,12 @@ class Leaf(Node):
     handle: ref[Any]
     learned: bool
 
+    def __init__(self, handle: Any, scope: Scope, requires_grad: bool) -> None:
+        data, op = handle.data, "leaf" if requires_grad else "constant"
+        super().__init__(op, ABSENT, ABSENT, (), None, (), (), data.shape, data.dtype, scope, requires_grad)
+        self.handle = ref(handle)
+        self.learned = False
+
     def free(self) -> None:
         """A leaf has nothing to let go of."""
 
@@ -154,10 +205,24 @@ class Bundle(Node):
     shapes: tuple[tuple[int, ...], ...]  # of the outputs
     dtypes: tuple[Any, ...]
 
-    @property
-    def zeros(self) -> list[Any]:
-        """A cotangent of zero for each output."""
-        return [np.zeros(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes)]
+    def __init__(
+        self,
+        op: str,
+        first: Any,
+        second: Any,
+        others: Sequence[Any],
+        params: Mapping[str, Any] | None,
+        routes: tuple[Route, ...],
+        saved: Sequence[Any],
+        scope: Scope,
+        requires_grad: bool,
+    ) -> None:
+        super().__init__(op, first, second, others, params, routes, saved, (), None, scope, requires_grad)
+
+    def filled(self, cotangents: Sequence[Any]) -> list[Any]:
+        """A cotangent for each output: those that there are, and zeros in place of None."""
+        facts = zip(cotangents, self.shapes, self.dtypes)
+        return [np.zeros(shape, dtype) if g is None else g for g, shape, dtype in facts]
 
 
 class Output(Node):
@@ -169,11 +234,16 @@ class Output(Node):
     position: int
 
     @property
+    def with_bundle(self) -> tuple[Node, ...]:
+        """The output, and the bundle behind it."""
+        return (self, self.bundle)
+
+    @property
     def parents(self) -> list[Node]:
         """The bundle alone."""
         return [self.bundle]
 
-    saved = ()
+    saved = ()  # an output has none of these facts itself: these names stand over the slots of `Node`
     op = property(lambda self: self.bundle.op)
     inputs = property(lambda self: self.bundle.inputs)
     params = property(lambda self: self.bundle.params)
@@ -191,68 +261,6 @@ def in_slots(inputs: Sequence[Any]) -> tuple[Any, Any, Sequence[Any]]:
     """Any number of inputs as a node holds them: first, second, others."""
     first, second = (*inputs, ABSENT, ABSENT)[:2]
     return first, second, tuple(inputs[2:])
-
-
-# Nodes are written by functions: a class with an `__init__` takes half as long again, and this is the hot path.
-
-_new: Callable[[type[Any]], Any] = object.__new__
-
-
-def noted(
-    op: str,
-    first: Any,
-    second: Any,
-    others: Sequence[Any],
-    params: Mapping[str, Any] | None,
-    routes: tuple[Route, ...],
-    saved: Sequence[Any],
-    shape: tuple[int, ...],
-    dtype: Any,
-    scope: Scope,
-    requires_grad: bool,
-    kind: type[Node] = Node,
-) -> Any:
-    """Write a node, the next in the order of execution; the arguments are its attributes."""
-    node = _new(kind)
-    node.serial = next_serial()
-    node.op = op
-    node.first = first
-    node.second = second
-    node.others = others
-    node.params = params
-    node.routes = routes
-    node.saved = saved
-    node.shape = shape
-    node.dtype = dtype
-    node.scope = scope
-    node.requires_grad = requires_grad
-    node.name = node.watch = None
-    return node
-
-
-def noted_leaf(handle: Any, scope: Scope, requires_grad: bool) -> Leaf:
-    """Write the node of a tensor that nothing on the tape made."""
-    data, op = handle.data, "leaf" if requires_grad else "constant"
-    node: Leaf = noted(op, ABSENT, ABSENT, (), None, (), (), data.shape, data.dtype, scope, requires_grad, Leaf)
-    node.handle = ref(handle)
-    node.learned = False
-    return node
-
-
-def noted_bundle(
-    op: str,
-    first: Any,
-    second: Any,
-    others: Sequence[Any],
-    params: Any,
-    routes: Any,
-    saved: Any,
-    scope: Scope,
-    requires_grad: bool,
-) -> Bundle:
-    """Write what the outputs of one call will share."""
-    node: Bundle = noted(op, first, second, others, params, routes, saved, (), None, scope, requires_grad, Bundle)
-    return node
 
 
 class Watch:

@@ -18,7 +18,7 @@ from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.explain import missing
 from tinygrad_seq.numpy_like import NumPyLike, implements
 from tinygrad_seq.scopes import Scope, current
-from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Watch, next_serial, noted_leaf
+from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Watch, next_serial
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -127,7 +127,7 @@ class Tensor(NumPyLike):
         if wanted and self.data.dtype.kind != "f":
             raise TypeError(f"only floating dtypes can require gradients, not {self.dtype}; use x.astype(float) first")
         name = self.name
-        self.node = noted_leaf(self, current().scope, wanted)
+        self.node = Leaf(self, current().scope, wanted)
         self.node.name = name
         self.node.learned = isinstance(self, Parameter)
 
@@ -285,8 +285,8 @@ class Tensor(NumPyLike):
 _new = object.__new__
 
 
-# Results are written by functions, node and tensor at once: that is the hot path, and calling a class or another function for
-# each of the two would take half as long again. A new attribute of `Node` goes here as well as into `tape.noted`.
+# The hot path: what `Node.__init__` and `Tensor.__init__` do stands here once more, in one piece, which takes a fifth less time
+# than calling them. A new attribute goes into both. (An `Output` is written here only.)
 
 def result_of(
     op: str,
@@ -439,12 +439,12 @@ def node_of(operand: Any) -> Any:
     """The node of an operand of a taped call: a constant's is written now; a Python number stands for itself."""
     if isinstance(operand, Tensor):
         if operand.node is None:
-            operand.node = noted_leaf(operand, current().scope, False)
+            operand.node = Leaf(operand, current().scope, False)
         return operand.node
     kind = type(operand)
     if kind is float or kind is int or kind is bool or operand is None:
         return operand
-    return noted_leaf(Tensor(as_array(operand)), current().scope, False)
+    return Leaf(Tensor(as_array(operand)), current().scope, False)
 
 
 def _dtypes_in(data: Any) -> set[np.dtype[Any]]:

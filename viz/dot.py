@@ -14,7 +14,7 @@ from tinygrad_seq.viz import words
 from tinygrad_seq.viz.bars import bars
 from tinygrad_seq.viz.graph import Edge, Graph, Node, Point
 from tinygrad_seq.viz.layout import GAP, LABEL, Layout, text_width
-from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, label, left_text, number, statement, text
+from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, symbol, text
 
 WIDTHS = (0.8, 4.2)
 TINTS = ("#fdf1d6", "#e1f0fd", "#f1e6fb", "#e3f4e6")  # gates, in order of their names: the same gate looks the same everywhere
@@ -46,8 +46,8 @@ CAPTION = 0.85  # of the picture's width, for a viewer whose font is wider than 
 CUT = {"style": "dashed", "arrowhead": "tee", "color": "#d1001f"}
 
 
-def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
-    """The layout as a graph with everything pinned; symbols in Graphviz's markup, if asked for (see `typeset.py`)."""
+def dot(layout: Layout, apart: bool = False) -> graphviz.Digraph:
+    """The layout as a graph with everything pinned; each part of a symbol a text of its own, if asked for (see `typeset.py`)."""
     graph = layout.graph
     drawing: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
     low, high = words.scale(graph)
@@ -60,7 +60,7 @@ def dot(layout: Layout, markup: bool = False) -> graphviz.Digraph:
         }),
         statement("edge", {"arrowsize": "0.45", "color": FORWARD, "penwidth": "0.8"}),
         *_cards(layout),
-        *_boxes(layout, markup),
+        *_boxes(layout, apart),
         *_loops(layout),
         *strips,
         *_legend(layout, floor, low, high),
@@ -198,7 +198,7 @@ def _loops(layout: Layout) -> list[str]:
     return lines
 
 
-def _boxes(layout: Layout, markup: bool) -> list[str]:
+def _boxes(layout: Layout, apart: bool) -> list[str]:
     lines = []
     gates = sorted({node.slot for node in layout.graph.nodes if node.kind == "gate"}, key=lambda slot: slot.split(".")[::-1])
     names = list(dict.fromkeys(slot.rpartition(".")[2] for slot in gates))
@@ -206,17 +206,19 @@ def _boxes(layout: Layout, markup: bool) -> list[str]:
     for node in layout.graph.nodes:
         fill, border = BOXES[node.kind]
         fill = tints.get(node.slot, fill) if node.kind == "gate" else fill
+        letters = symbol(node.id, node.x, node.y, node.label, LABEL, INK) if apart else []
         look = {
             "class": node.kind, "color": border, "fillcolor": fill,
-            "id": node.id, "label": label(node.label, LABEL, fill, markup), "tooltip": escape(node.tip),
+            "id": node.id, "label": "" if letters else escape(node.label), "tooltip": escape(node.tip),
         }  # fmt: skip
         if node.round:
             look["shape"] = "ellipse"  # a circle, if its ports leave it so
         if (node.given and node.kind != "weight") or node.kind == "elided":
             look["style"] = "rounded,filled,dashed"
-        lines.append(box(node.id, node.x, node.y, node.width, node.height, look))
+        lines += [box(node.id, node.x, node.y, node.width, node.height, look), *letters]
         if node.small:
-            lines.append(text(f"{node.id}.small", node.x, node.y - 11, node.small, 8, {"fontcolor": FAINT}))
+            small = symbol(f"{node.id}.small", node.x, node.y - 11, node.small, 8, FAINT) if apart else []
+            lines += small or [text(f"{node.id}.small", node.x, node.y - 11, node.small, 8, {"fontcolor": FAINT})]
     return lines
 
 

@@ -108,9 +108,9 @@ class Drawing:
         """The drawing for the `graphviz` package, with every position pinned: draw it with `neato_no_op=2`."""
         return self._pinned()
 
-    def _pinned(self, markup: bool = False) -> graphviz.Digraph:
-        """The DOT graph; for PNG and PDF with symbols in Graphviz's markup, see `typeset.py`."""
-        return dot.dot(self._layout, markup)
+    def _pinned(self, apart: bool = False) -> graphviz.Digraph:
+        """The DOT graph; for PNG and PDF with the parts of symbols as texts of their own, see `typeset.py`."""
+        return dot.dot(self._layout, apart)
 
     @property
     def source(self) -> str:
@@ -173,7 +173,7 @@ class Drawing:
         if kind not in FORMATS:
             raise ValueError(f"{path.name!r} ends in none of {', '.join('.' + each for each in FORMATS)}")
         if kind in ("png", "pdf"):
-            content = program.render(self._pinned(markup=True), kind)
+            content = program.render(self._pinned(apart=True), kind)
         else:
             text = {"svg": self.svg, "dot": lambda: self.source, "json": self.json, "html": self.html}[kind]()
             content = text.encode("utf-8", errors="replace")

@@ -30,21 +30,10 @@ def _is_writable(c: str) -> bool:
     return unicodedata.category(c) not in ("Cc", "Cs") and ord(c) & 0xFFFE != 0xFFFE
 
 
-class Markup(str):
-    """A label in Graphviz's markup, which stands between angle brackets instead of quotes."""
-
-
 def statement(head: str, attributes: dict[str, str]) -> str:
     """A line of DOT; attributes sorted."""
-    written = [f"{key}=<{attributes[key]}>" if isinstance(attributes[key], Markup) else f'{key}="{attributes[key]}"'
-               for key in sorted(attributes)]  # fmt: skip
+    written = [f'{key}="{attributes[key]}"' for key in sorted(attributes)]
     return f"{head} [{' '.join(written)}]"
-
-
-def label(words: str, size: float, fill: str, markup: bool) -> str:
-    """A label for a box of this colour; with Graphviz's markup, if asked for and if it is a symbol."""
-    written = typeset.in_dot(words, size, fill) if markup else None
-    return escape(words) if written is None else Markup(written)
 
 
 def number(x: float) -> str:
@@ -71,6 +60,12 @@ def text(name: str, x: float, y: float, line: str, size: float, attributes: dict
     """Text by itself, centred at x, y."""
     look = {"shape": "plaintext", "style": "solid", "fontsize": number(size), "label": escape(line), "class": "text", "id": name}
     return box(name, x, y, text_width(line, size) + 4, size + 4, look | (attributes or {}))
+
+
+def symbol(name: str, x: float, y: float, label: str, size: float, shade: str) -> list[str]:
+    """A label around x, y in as many texts as it has parts that are set lower or higher; none, if it is one text."""
+    parts = enumerate(typeset.placed(label, size))
+    return [text(f"{name}.letter{n}", x + part.x, y + part.y, part.text, part.size, {"fontcolor": shade}) for n, part in parts]
 
 
 def left_text(name: str, x: float, y: float, line: str, size: float, attributes: dict[str, str] | None = None) -> str:

@@ -54,9 +54,9 @@ class Sheet(Drawing):
     def _parts(self) -> list[tuple[str, Drawing]]:
         return [part for row in self._rows for part in row]
 
-    def _pinned(self, markup: bool = False) -> graphviz.Digraph:
+    def _pinned(self, apart: bool = False) -> graphviz.Digraph:
         """All drawings as one graph."""
-        parts_of = [[(title, each._pinned(markup)) for title, each in row] for row in self._rows]
+        parts_of = [[(title, each._pinned(apart)) for title, each in row] for row in self._rows]
         graph: graphviz.Digraph = graphviz.Digraph("tinygrad_seq", engine="neato")
         graph.body = [line for line in parts_of[0][0][1].body if not HEAD.match(line)]  # what holds for all
         top, count = 0.0, 0

@@ -3,7 +3,8 @@
 Γ_u<3> is drawn as people write it: a small u below, a small <3> above. Only what looks like a symbol is; all other labels stay as
 they are, whatever characters they hold. DOT has the plain label. In SVG its letters are moved within the one text that they are,
 so that who searches the picture for a label, copies it, or hears it read aloud, gets it whole; even the underscore is there, a
-point high. For PNG, Graphviz's own markup makes them small.
+point high. In PNG, where Graphviz makes the letters of its <SUB> and <SUP> neither smaller nor lower, each part of a label is a
+text of its own at its place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ SYMBOL = re.compile(
 
 TEXT = re.compile(r'(<text\b[^>]*? font-size="([\d.]+)"[^>]*>)([^<]*)</text>')
 RAISED = {"": 0.0, "hint": -0.25, "sub": -0.25, "sup": 0.38, "over": 0.36}  # how far above the line, in sizes of the label
+
+BASELINE = 0.3  # how far below its middle Graphviz puts a text's line, in sizes of the text
+
+ADVANCES = {  # of Arial's letters, in sizes; all others are 0.556 wide
+    0.222: "ijl", 0.278: "ft.,:I[]/ ", 0.333: "r()-", 0.5: "ckvxyzsJŷ", 0.584: "<>+=~", 0.611: "FTZ", 0.667: "ABEKPSVXY",
+    0.722: "wCDHNRU", 0.778: "GOQ", 0.833: "mM", 0.944: "W", 1.0: "→←…",
+}
 
 
 class Piece(NamedTuple):
@@ -75,22 +83,35 @@ def _set(found: re.Match[str]) -> str:
     return f"{found[1]}{written}</text>"
 
 
-def in_dot(label: str, size: float, fill: str) -> str | None:
-    """The label in Graphviz's markup, which stands between < and >; None if there is nothing to set.
+class Placed(NamedTuple):
+    """A part of a label and its size in points; where its middle stands, seen from the label's."""
+
+    text: str
+    size: float
+    x: float
+    y: float
+
+
+def placed(label: str, size: float) -> list[Placed]:
+    """The parts of a label, each at its place; none, if there is nothing to set lower or higher.
 
     Args:
         label: of a box.
         size: of its text, in points.
-        fill: the colour of the box, in which the underscore is not seen.
     """
-    parts = pieces(label)
-    return None if len(parts) == 1 else "".join(_written(piece, size, fill) for piece in parts)
+    parts = [piece for piece in pieces(label) if piece.kind != "hint"]
+    if len(parts) == 1:
+        return []
+    widths = [0.0 if piece.kind == "over" else advance(piece.text, piece.size * size) for piece in parts]
+    x, found = -sum(widths) / 2, []
+    for n, (piece, width) in enumerate(zip(parts, widths)):
+        middle = x - advance(parts[n - 1].text[-1:], size) / 2 if piece.kind == "over" else x + width / 2
+        raised = RAISED[piece.kind] * size - BASELINE * size * (1 - piece.size)
+        found.append(Placed(piece.text, piece.size * size, middle, raised))
+        x += width
+    return found
 
 
-def _written(piece: Piece, size: float, fill: str) -> str:
-    text = html.escape(piece.text)
-    if piece.size < 1:
-        shade = f' COLOR="{fill}"' if piece.kind == "hint" else ""
-        text = f'<FONT POINT-SIZE="{piece.size * size:.3g}"{shade}>{text}</FONT>'
-    tag = {"sub": "SUB", "sup": "SUP", "over": "SUP", "hint": "SUB"}.get(piece.kind)
-    return f"<{tag}>{text}</{tag}>" if tag else text
+def advance(text: str, size: float) -> float:
+    """How far a text in Arial, or a font that was made to fit in its place, brings the pen on."""
+    return size * sum(next((width for width, letters in ADVANCES.items() if c in letters), 0.556) for c in text)

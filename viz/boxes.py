@@ -34,7 +34,7 @@ class Boxes:
         self.group_of = group_of
         self.hidden = hidden
         self.crossing, self.visible = boundaries(calls, group_of)
-        self._grad_of = Gradients(calls)
+        self._grad_of = Gradients(calls, level != "op")
         self._folds = {self.slot(group, ()) for group in group_of.values() if group[1]}
 
     def make(self, group: Group, held: Sequence[int]) -> tuple[Node, list[Value]]:
@@ -51,14 +51,22 @@ class Boxes:
 
     def shown(self, held: Sequence[int]) -> list[Value]:
         """What a box shows: what leaves it, or its last value if nothing does."""
-        out = [call for call in held if (self.calls.place[call][1], self.calls.slot[call]) in self.visible] or held[-1:]
+        own = self._own(held)
+        out = [call for call in own if (self.calls.place[call][1], self.calls.slot[call]) in self.visible] or own[-1:]
         return [value for call in out for value in self.calls.values[call]]
+
+    def _own(self, held: Sequence[int]) -> list[int]:
+        """What a box can show of the calls in it: nothing that one sees through to another, and no new state of which the other
+        rows' is kept; these in the order in which they are made."""
+        calls, inside = self.calls, set(held)
+        own = [call for call in held if calls.hands_on.get(call) not in inside and calls.kept_by.get(call) not in inside]
+        return sorted(own, key=lambda call: calls.keeps.get(call, call)) if calls.keeps else own
 
     # ---- boxes of one step, and of all -----------------------------------------------------------------------------
 
     def _node(self, group: Group, held: Sequence[int], values: Sequence[Value]) -> Node:
-        calls, (place, name, _) = self.calls, group
-        last, call, t = calls.entry[values[-1][0]], held[0], place[2]
+        calls, (place, name, number) = self.calls, group
+        last, call, t = calls.entry[values[-1][0]], held[0] if name else number, place[2]
         rolled = place[0] == "rolled"
         carries = any(calls.slot[each] in self.crossing for each in held)
         single = calls.is_leaf(call) or calls.is_cut(call)
@@ -70,7 +78,7 @@ class Boxes:
             kind, label, small = self._leaf_kind(call), self._leaf_label(call), ""
         else:
             kind = "state" if carries or calls.is_given(call) else "op"
-            sign = sign_of(calls.whole, calls.entry[call])
+            sign = sign_of(calls.whole, calls.entry[calls.keeps.get(call, call) if calls.keeps.get(call) in held else call])
             label, small = (last.name, sign) if last.name else (sign, "")
         if rolled:
             label = at_any_step(label)
@@ -112,8 +120,15 @@ class Boxes:
 
     def _weights_in(self, held: Sequence[int]) -> list[str]:
         """The weights that are multiplied or added in a box."""
-        read = [source for call in held for _, _, source in self.calls.reads[call] if self.calls.is_weight(source)]
+        read = [self._seen(source) for call in held for _, _, source in self.calls.reads[call]]
+        read = [source for source in read if self.calls.is_weight(source)]
         return [self._leaf_label(weight).rpartition(".")[2] for weight in dict.fromkeys(read)]
+
+    def _seen(self, call: int) -> int:
+        """What one sees through a call: for a part of a weight the weight."""
+        while call in self.calls.hands_on:
+            call = self.calls.hands_on[call]
+        return call
 
     def _leaf_kind(self, call: int) -> str:
         if self.calls.is_weight(call):
@@ -173,7 +188,7 @@ class Boxes:
         """The slot of a group: its path within the column. A call by itself gives way to a scope of the same name."""
         _, name, number = group
         if not name:
-            slot = self.calls.slot[held[0]]
+            slot = self.calls.slot[number]
             return f"{slot}~" if slot in self._folds else slot
         return name if number == 0 else f"{name}.{number + 1}"
 
@@ -243,7 +258,8 @@ def boundaries(calls: Calls, group_of: dict[int, Group]) -> tuple[set[str], set[
     visible: set[tuple[str, str]] = set()
     for call in calls.order:
         here = calls.place[call]
-        for _, _, source in calls.reads[call]:
+        for _, value, _ in calls.reads[call]:
+            source = calls.call_of[calls.handed_on(value, lambda a, b: group_of[a] == group_of[b])]
             there = calls.place[source]
             if calls.is_leaf(source):
                 continue

@@ -20,6 +20,7 @@ from tinygrad_seq.primitive import registry
 from tinygrad_seq.scopes import Scope
 from tinygrad_seq.tape import Output
 from tinygrad_seq.viz.hoisted import OverTime, Value, is_number
+from tinygrad_seq.viz.seen_through import Padding, parts_of_weights
 
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first
 HIDDEN = ("elided", "rolled")  # the roles of columns that hold several steps
@@ -34,7 +35,7 @@ class Calls:
     Attributes:
         order: the calls in order of execution.
         entry: the first entry of each call (and, by its index, every entry shown).
-        entries: the entries of each call, and the one-element constants that were written in it.
+        entries: the entries of each call, and the one-element constants and masks of padding that were written in it.
         values: what each call computes.
         reads: for each call, (position, value, call) of what it reads.
         used_by: for each call, (position, reader).
@@ -45,6 +46,9 @@ class Calls:
         slot: for each call, its name within the column: the scope's path, the operation and a number.
         stands_for: for an initial state, the state at its reader's step that takes its part at the next.
         padding: the columns whose step lies beyond the length of every row.
+        hands_on: for each call that one may see through, the call that it hands on: see `seen_through.py`.
+        keeps, kept_by: for each call that keeps the state of rows that are over, the one that makes the state of all others;
+            and the other way around.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -56,6 +60,7 @@ class Calls:
         self._scope: dict[int, Scope] = {}
         self.entry: dict[int, Entry] = {i: self.whole[i] for i in sorted(shown | self.given)}
         self.over_time = OverTime(self.entry, self.given)
+        self._ends = Padding(self.entry, self.given)
         self.call_of: dict[Value, int] = {}
         self.entries: dict[int, list[int]] = {}
         self.values: dict[int, list[Value]] = {}
@@ -64,6 +69,8 @@ class Calls:
         self.used_by: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._step: dict[int, int] = {}
         self._gather()
+        self.keeps = dict(self._ends.keeps)
+        self.kept_by = {new: keeping for keeping, new in self.keeps.items()}
         self.order = list(self.entries)
         ops = {call: self.entry[call].op for call in self.order}
         cuts = {name for name, op in registry.items() if op.cut}
@@ -75,11 +82,14 @@ class Calls:
         self.padding: set[Place] = set()
         self._place_operations()
         self._name_slots(call for call in self.order if not self.is_leaf(call))
+        for keeping, new in self.keeps.items():  # the state's slot is its own at every step
+            self.slot[keeping], self.slot[new] = self.slot[new], f"{self.slot[new]}.new"
         self._by_slot = {(self.place[call], slot): call for call, slot in self.slot.items()}
         for call in self.order:
             if self.is_leaf(call):
                 self._place_leaf(call)
         self._name_slots(call for call in self.order if self.is_leaf(call))
+        self.hands_on = self._ends.blanks | parts_of_weights(self)
         self.runs: dict[str, tuple[int, ...]] = {}
         self.aside: set[int] = set()
         self.time = {call: self.place[call][2] for call in self.order}  # also when the steps are hidden
@@ -144,11 +154,21 @@ class Calls:
         value = (i, None)
         return self._flows.get((call, i)) or ([(value, value, self.call_of[value])] if value in self.call_of else [])
 
+    def handed_on(self, value: Value, together: Callable[[int, int], bool]) -> Value:
+        """What one sees of a value: that from which it was handed on, or the state that is kept of it, as far as both are in one
+        box."""
+        call = self.call_of[value]
+        while call in self.hands_on and together(self.hands_on[call], call):
+            value = next(read for _, read, source in self.reads[call] if source == self.hands_on[call])
+            call = self.call_of[value]
+        keeping = self.kept_by.get(call)
+        return value if keeping is None or not together(call, keeping) else (keeping, None)
+
     # ---- which calls there are, and what they read ----
 
     def _gather(self) -> None:
         first: dict[Any, int] = {}
-        numbers = {i for i, entry in self.entry.items() if is_number(entry)}
+        numbers = {i for i, entry in self.entry.items() if is_number(entry)} | self._ends.masks
         beyond = len(self.whole)
         for i, entry in [*self.entry.items()]:
             if i in numbers:

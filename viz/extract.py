@@ -170,7 +170,7 @@ def _edges(calls: Calls, node_of: dict[int, Node]) -> list[Edge]:
                 if delay:
                     edges[key].delay, edges[key].carries = delay, state_name(calls, source)
             edges[key].cut |= calls.is_cut(call)
-            edges[key].values.add(value)
+            edges[key].values.add(calls.handed_on(value, lambda a, b: link(a, b) is None))
     if calls.events:
         grad_of = Gradients(calls)
         flowing = grad_of.edges(calls.events, link, rolled)

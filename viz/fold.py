@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
-from tinygrad_seq.primitive import registry
 from tinygrad_seq.scopes import Scope
 from tinygrad_seq.viz.calls import HIDDEN, Calls, Place, path_of, within
+from tinygrad_seq.viz.seen_through import MOVES
 
 Group = tuple[Place, str, int]  # what is folded into one node: its column, its name and a number; see `fold`
 
@@ -22,13 +22,13 @@ LEVELS = ("rolled", "cell", "gate", "op")  # from the coarsest to the finest
 LINEAR = "linear"  # the name of a step's products with weights, and of what adds them up and cuts them into gates
 PRODUCTS = frozenset({"matmul", "multiply", "tensordot", "einsum"})
 SUMS = frozenset({"add", "subtract"})
-MOVES = {"split", "unstack", "getitem", "concatenate", *(name for name, op in registry.items() if op.moves and not op.cut)}
 MANY = 3  # operations of one kind: so many outside of time, if there is one for each step, are not shown one by one
 KEPT = 4  # steps that are shown where there are too many: the first three and the last
 
 
 def fold(calls: Calls, level: str) -> dict[int, Group]:
-    """For each call the group that it is folded into: (place, name, number); a group without a name is one call.
+    """For each call the group that it is folded into: (place, name, number). A group without a name is one call, whose number it
+    has, with the calls through which that one is seen.
 
     A group must not both lead to another group of its column and depend on it, or the column could not be read from
     left to right. So a call that would close such a circle starts its group anew, under the next number.
@@ -39,7 +39,13 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
     reads: dict[Group, set[Group]] = defaultdict(set)  # within a column
     names: dict[Scope, str] = {}
     linear = linear_parts(calls) if level == "gate" else {}
+    kept_by = calls.kept_by if level != "op" else {}
     for call in calls.order:
+        joined = calls.keeps.get(call) if level != "op" else None
+        joined = _seen_through(calls, call, level) if joined is None else joined
+        if joined is not None:
+            group_of[call] = group_of[joined]
+            continue
         place, name, part = calls.place[call], _name(calls, call, level, names), 0
         if call in linear and not name:
             name, part = _linear_name(calls, call), linear[call]
@@ -51,7 +57,7 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
             return (*key[:2], newest[key])
 
         if not name or calls.is_given(call):
-            group: Group = (place, "", call)
+            group: Group = (place, "", kept_by.get(call, call))
         else:
             group = (place, name, newest[key]) if key in newest else start()
         sources = {group_of[s] for _, _, s in calls.reads[call] if calls.place[s] == place} - {group}
@@ -64,6 +70,14 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
         if group_of[call][1] and group_of[call] not in products:  # what a circle has cut off from its products stands for itself
             group_of[call] = (calls.place[call], "", call)
     return group_of
+
+
+def _seen_through(calls: Calls, call: int, level: str) -> int | None:
+    """The call in whose box this one is seen through: a state's, or where gates are boxes a weight's."""
+    source = calls.hands_on.get(call)
+    if source is None or level == "op" or (level != "gate" and calls.place[source] != calls.place[call]):
+        return None
+    return source
 
 
 def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
@@ -81,7 +95,7 @@ def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
     for call, (place, name, number) in group_of.items():
         role = calls.place[call][0]
         if role in HIDDEN:
-            name, number = (LEFT_OUT, 0) if role == "elided" else (name, number) if name else (calls.slot[call], 0)
+            name, number = (LEFT_OUT, 0) if role == "elided" else (name, number) if name else (calls.slot[number], 0)
             rolled[call] = (calls.place[call], name, number)
             continue
         group = (place, name, number)
@@ -165,7 +179,11 @@ def linear_parts(calls: Calls) -> dict[int, int]:
     products: set[int] = set()
     names: dict[tuple[Scope, bool], str] = {}
     for call in calls.order:
-        if calls.is_leaf(call) or calls.place[call][0] != "step" or calls.slot[call] in carried:
+        if calls.is_leaf(call) or calls.place[call][0] != "step" or calls.slot[call] in carried or call in calls.kept_by:
+            continue
+        if call in calls.hands_on:
+            if calls.hands_on[call] in weights:
+                weights.add(call)
             continue
         op, sources = calls.entry[call].op, {source for _, _, source in calls.reads[call]}
         here = {source for source in sources & found if calls.place[source] == calls.place[call]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tinygrad_seq.bptt import split_by_time
 from tinygrad_seq.events import Event
 from tinygrad_seq.sweep import term_of
 from tinygrad_seq.tape import Edge as Way
+from tinygrad_seq.tape import Output
 from tinygrad_seq.viz.calls import Calls
 from tinygrad_seq.viz.graph import NO_GRAD, Grad
 from tinygrad_seq.viz.hoisted import Value
@@ -34,9 +35,16 @@ Terms = dict[tuple[int | None, Value], Any]
 
 
 class Gradients:
-    """Norms of the cotangents that a tape has witnessed."""
+    """Norms of the cotangents that a tape has witnessed.
 
-    def __init__(self, calls: Calls) -> None:
+    Args:
+        calls: of the tape.
+        joined: whether a new state and the one that is kept where rows are over are one value; its gradient is what flows to
+            either.
+    """
+
+    def __init__(self, calls: Calls, joined: bool = True) -> None:
+        self._joined = joined
         self._calls = calls
         self._whole = calls.whole
         self._over_time = calls.over_time
@@ -51,6 +59,10 @@ class Gradients:
     def value(self, value: Value) -> Any:
         """The cotangent of one value, or None."""
         whole = self._whole[value[0]].grad
+        new = self._calls.keeps.get(value[0]) if self._joined else None
+        if new is not None and (at_new := self._whole[new].grad) is not None:
+            over = ~np.asarray(self._whole[self._whole[value[0]].inputs[0]].value, bool)
+            return at_new if whole is None else at_new + np.where(over, whole, 0)
         return None if whole is None else self._over_time.slice(whole, value)
 
     def edge(self, terms: Terms | None, padded: bool) -> Grad:
@@ -69,10 +81,12 @@ class Gradients:
             each_step: whether to keep what each step brings to an edge, and not only their sum.
         """
         calls, found = self._calls, dict[Hashable, Terms]()
+        passed: dict[Any, Event] = {}
         index = {node: i for i, node in enumerate(self._whole.nodes)}
         for event in events:
             if event.index not in calls.entry or self._over_time.only_leads(event.index):
                 continue
+            passed[event.node] = event
             users = [calls.call_of[value] for value in self._over_time.values(event.index)]
             for way in event.edges:
                 i = index.get(way[0], -1)
@@ -84,6 +98,36 @@ class Gradients:
                     held = found.setdefault(key, {})
                     at = (calls.time[user] if each_step else None, value)
                     held[at] = _sum(held[at], term) if at in held else np.asarray(term)
+        return {key: self._seen_through(terms, link, passed) for key, terms in found.items()}
+
+    def _seen_through(self, terms: Terms, link: Link, passed: Mapping[Any, Event]) -> Terms:
+        """The same terms, where one sees through what was read to another value: taken on to that one."""
+        found: Terms = {}
+        for (t, value), term in terms.items():
+            call = self._calls.call_of[value]
+            while (source := self._calls.hands_on.get(call)) is not None and link(source, call) is None:
+                below = next(read for _, read, made_by in self._calls.reads[call] if made_by == source)
+                further = self._through(value, below, term, passed)
+                if further is None:
+                    break
+                value, term, call = below, further, source
+            keeping = self._calls.kept_by.get(call)
+            value = value if keeping is None or link(call, keeping) is not None else (keeping, None)
+            found[t, value] = _sum(found[t, value], term) if (t, value) in found else term
+        return found
+
+    def _through(self, value: Value, below: Value, term: Any, passed: Mapping[Any, Event]) -> Any:
+        """What a term of a value becomes where it reaches what the value was made of; None if no sweep went there."""
+        node = self._whole[value[0]].node
+        event = passed.get(node.bundle if isinstance(node, Output) else node)
+        given = term
+        if event is not None and isinstance(node, Output):
+            given = [term if k == node.position else np.zeros_like(g) for k, g in enumerate(event.cotangent)]
+        ways = [way for way in event.edges if way[0] is self._whole[below[0]].node] if event is not None else []
+        found = None
+        for way in ways:
+            part = term_of(node.bundle if isinstance(node, Output) else node, given, way)
+            found = part if found is None else _sum(found, part)
         return found
 
     def _terms(self, event: Event, way: Way, i: int, pairs: list[Pair], each_step: bool) -> Iterator[tuple[Pair, Any]]:

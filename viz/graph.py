@@ -4,6 +4,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
 
     hoisted.py   operations over all of time at once, taken apart by step
     calls.py     the calls on a tape, each in its column
+    seen_through.py  those of them that only hand on what another made
     fold.py      what is folded into which box
     boxes.py     the box of each group: its kind, its label, what it shows
     naming.py    labels that are told apart: whose b, which direction's h

@@ -109,9 +109,15 @@ def _rank(calls: Calls, node: Node, weight: int) -> tuple[bool, bool, float]:
     readers = [reader for _, reader in calls.used_by[weight]]
     cut_up = [reader for reader in readers if len(calls.reads[reader]) == 1]  # a weight that is split, or transposed, first
     readers += [r for reader in cut_up for _, r in calls.used_by[reader]]
-    beside = [(calls.place[reader], calls.place[s]) for reader in readers for _, _, s in calls.reads[reader]]
-    recurrent = any(here[0] == there[0] == "step" and here != there for here, there in beside)
+    beside = [(_step_of(calls, reader), _step_of(calls, s)) for reader in readers for _, _, s in calls.reads[reader]]
+    recurrent = any(here is not None and there is not None and here != there for here, there in beside)
     return not recurrent, len(node.shape) < 2, -(node.grad.norm or 0.0)
+
+
+def _step_of(calls: Calls, call: int) -> Step:
+    """Its part and step, also where that is not shown; None outside of time."""
+    t = calls.time[call]
+    return None if t is None else (calls.place[call][1], t)
 
 
 def shares(weight: str, label: str, parts: Mapping[int | None, Mapping[Step, Array]]) -> Shares:

@@ -26,7 +26,7 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
     for edge in graph.edges:
         if edge.grad is not None:
             leaving[edge.source].append(edge)
-    grad_of = Gradients(calls)
+    grad_of = Gradients(calls, graph.level != "op")
     usual = _usual(graph, leaving, inside)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -54,8 +54,11 @@ def _used_inside(calls: Calls, graph: Graph) -> dict[Node, set[Value]]:
     swept = {event.index for event in calls.events}
     found: dict[Node, set[Value]] = {}
     for node in graph.nodes:
+        inside = set(node.calls)
         own = [call for call in node.calls if not swept.isdisjoint(calls.entries[call])]
-        found[node] = {value for call in own for _, value, _ in calls.reads[call]}
+        own = [call for call in own if not inside & {calls.hands_on.get(call), calls.keeps.get(call)}]
+        read = {value for call in own for _, value, _ in calls.reads[call]}
+        found[node] = {calls.handed_on(value, lambda a, b, inside=inside: {a, b} <= inside) for value in read}
     return found
 
 
@@ -85,7 +88,7 @@ def _meeting(graph: Graph, node: Node, edges: list[Edge], name: str) -> Node:
     """The node between a value and its uses; the arrow to it is the graph's last."""
     meeting = Node(
         id=name, kind="sum", label="Σ", t=node.t, column=node.column, slot=f"{node.slot}.sum", shape=node.shape,
-        entries=node.entries, source=node.source, grad=node.grad, reverse=node.reverse,
+        entries=node.entries[:1], source=node.source, grad=node.grad, reverse=node.reverse,
         tip=f"the sum of what flows back to {node.label} from {len(edges)} uses",
     )  # fmt: skip
     for edge in edges:

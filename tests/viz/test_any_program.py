@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import tinygrad_seq as tg
 from tinygrad_seq import viz
+from tinygrad_seq.primitive import registry
+from tinygrad_seq.tape import Output
 from tinygrad_seq.viz import heights, layout, room
 from tinygrad_seq.viz.fold import MOVES, PRODUCTS, SUMS
 from tinygrad_seq.viz.template import Slot, Stack, Template
@@ -109,6 +111,12 @@ def look_at_numbers(tape, data):
     hoisted |= {i for index in hoisted for i in tape[index].inputs}
     terms = {event.index: list(event.terms) for event in tape.events}
     arriving = defaultdict(list)
+    seen = {node["id"]: {*node["entries"]} for node in data["nodes"]}
+    learned = {node["id"] for node in data["nodes"] if node["kind"] == "weight"}
+    for edge in data["edges"]:
+        if edge["from"] in learned and nodes[edge["to"]]["kind"] == "sum":
+            seen[edge["to"]] |= seen[edge["from"]]
+    learned |= {name for name, node in nodes.items() if node["kind"] == "sum" and node["t"] is None}
     for edge in data["edges"]:
         a, b = nodes[edge["from"]], nodes[edge["to"]]
         if edge["kind"] != "backward" or "delay" in edge or hoisted.intersection(a["entries"] + b["entries"]):
@@ -117,7 +125,8 @@ def look_at_numbers(tape, data):
             assert edge["grad"] == a["grad"]
             continue
         flowing = {}
-        for i, term in (each for index in a["entries"] for each in terms.get(index, ()) if each[0] in b["entries"]):
+        for i, term in (each for index in a["entries"] for each in terms.get(index, ()) if each[0] in seen[b["id"]]):
+            i, term = of_whole_weight(tape, i, term) if edge["to"] in learned else (i, term)
             flowing[i] = flowing[i] + term if i in flowing else term
         assert_norm(edge["grad"], [*flowing.values()])
         arriving[b["id"]] += [*flowing.values()]
@@ -127,6 +136,20 @@ def look_at_numbers(tape, data):
             assert_norm(node["grad"], [tape[i].grad])
             whole, tiny = sum(arriving[node["id"]]), 1e-8 * node["grad"]["norm"] + 1e-30
             np.testing.assert_allclose(whole, tape[i].grad, rtol=1e-4, atol=tiny)
+
+
+def of_whole_weight(tape, i, term):
+    """A gradient at a part of a weight as one of the weight: each number at the place from which it was taken."""
+    while tape[i].op not in ("leaf", "constant"):
+        (below,) = tape[i].inputs
+        size = int(np.prod(tape[below].shape))
+        places = registry[tape[i].op].forward(np.arange(size).reshape(tape[below].shape), **tape[i].params)
+        if isinstance(tape[i].node, Output):
+            places = places[tape[i].node.position]
+        whole = np.zeros(size, term.dtype)
+        np.add.at(whole, np.ravel(places), np.ravel(term))
+        i, term = below, whole.reshape(tape[below].shape)
+    return i, term
 
 
 def assert_norm(grad, arrays):

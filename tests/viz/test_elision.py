@@ -8,7 +8,7 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq import viz
 
-from . import runs
+from . import modelled, runs
 
 
 def by_kind(data, kind):
@@ -156,3 +156,12 @@ def test_steps_that_make_no_sense():
     for steps in (1, 0, -3, "some"):
         with pytest.raises(ValueError, match="steps="):
             viz.draw(tape, steps=steps)
+
+
+@pytest.mark.parametrize("name", ["SimplifiedGRU", "Coupled", "GRU"])
+def test_the_bars_belong_to_the_recurrent_weight_whatever_is_hidden(name):
+    """Also where every step that the steps shown read is hidden, and where W_x has the larger gradient."""
+    tape, _ = modelled.recorded(name, T=4, every_step=True)
+    assert [strip.weight for strip in viz.draw(tape, level="gate", steps=2)._graph.shares] == ["W_h"]
+    sizes = {entry.name: np.linalg.norm(entry.grad) for entry in tape if entry.name in ("W_x", "W_h")}
+    assert name == "GRU" or sizes["W_x"] > sizes["W_h"]

@@ -57,8 +57,9 @@ STEPS = {
     #                                `- σ1 (r) - ×2 - @2 - +2 - tanh1 -^
     #   18 nodes and the Σ of u at each step; 2+2+1+1 + 2+2+1+1+1 + 2+2+2+1 + 2+1+2+2 = 27 edges, and 1 to that Σ.
     #   h<0> is read by @, × and ×: another Σ, and, to look the same, one at h<1>.
-    #   gate: x<t>, linear5, u1, r1, ×2 (r h), linear2 (that product, and what the first linear made of x), c~1, ×2, 1-1, ×2, +2
-    "GRU": Step(18, 27, weights=3, sums=4, gate_nodes=11, gate_edges=19),
+    #   gate: x<t>, linear5, u1, r1, ×2 (r h), linear3 (that product, W_h, and what the first linear made of x),
+    #   c~1, ×2, 1-1, ×2, +2                                           11 nodes, 20 edges
+    "GRU": Step(18, 27, weights=3, sums=4, gate_nodes=11, gate_edges=20),
     #   x<t> - @2 - +2 -.          .- σ1 (u) - Σ1 - 1-1 - ×2 -.        12 nodes
     #        h<t-1> - @2 - +2 - split1          `- ×2 -------- +2      2+2+2+2+1 + 1+1 + 2+1+2+2 = 18 edges
     #                              `- tanh1 (c~) ---^                  Σ of u twice; of h<0>, read by @ and ×, and of h<1>

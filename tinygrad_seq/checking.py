@@ -24,7 +24,7 @@ from tinygrad_seq.errors import AnomalyError, AutodiffError, GradientCheckError,
 from tinygrad_seq.explain import first_nonfinite, told
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.scopes import current, setting
-from tinygrad_seq.sweep import Sweep, sweeping
+from tinygrad_seq.sweep import Sweep, seeds_of, sweeping
 from tinygrad_seq.tape import Node
 from tinygrad_seq.tensor import Tensor, as_array
 
@@ -249,11 +249,7 @@ def _vjp(function: Function, xs: Sequence[Tensor], cotangents: Sequence[Tensor])
     """J^T v, a part for each input; taped if an argument requires a gradient. Watches the pullbacks."""
     taped = any(x.requires_grad for x in (*xs, *cotangents))
     inputs = list(xs) if taped else [_leaf(x.data) for x in xs]
-    seeds: dict[Node, Any] = {}
-    for (_, y), v in zip(function(inputs), cotangents):
-        if y.node is not None and y.requires_grad:
-            part = v if taped else v.data
-            seeds[y.node] = seeds[y.node] + part if y.node in seeds else part
+    seeds = seeds_of([y for _, y in function(inputs)], [v if taped else v.data for v in cotangents])
     results = _watched_sweep(seeds, {x.node for x in inputs if x.node is not None}, taped)
     found = [None if x.node is None else results.get(x.node) for x in inputs]
     gradients = [np.zeros(x.shape) if g is None else g for x, g in zip(inputs, found)]

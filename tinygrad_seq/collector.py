@@ -1,8 +1,8 @@
 """When Python's garbage collector should wait. Read me any time; I need nothing.
 
 The collector looks for reference cycles. A tape has none, but it is many objects, and their number is what sets the
-collector off: the longer a sequence, the more often it walks the whole tape, to find nothing. At 16,000 steps of an
-LSTM that is a quarter of the time.
+collector off: the longer a sequence, the more often it walks the whole tape, to find nothing. For 16,000 steps of a small LSTM
+(8 units, a batch of 1), written out operation by operation, that is a quarter of the time.
 """
 
 from __future__ import annotations

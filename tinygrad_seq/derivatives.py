@@ -23,7 +23,7 @@ from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.reach import ancestors
 from tinygrad_seq.scopes import setting
-from tinygrad_seq.sweep import run, seed
+from tinygrad_seq.sweep import run, seed, seeds_of
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
@@ -218,10 +218,7 @@ class Trial:
     def pull(self, results: Sequence[Tensor], cotangents: Sequence[Any], taped: bool | None = None) -> list[Any]:
         """The cotangents of the arguments, each of its argument's structure; zero where nothing depends on one."""
         taped = self.taped if taped is None else taped
-        seeds: dict[Any, Any] = {}
-        for y, g in zip(results, cotangents):
-            if y.requires_grad:
-                seeds[y.node] = seeds[y.node] + g if y.node in seeds else g
+        seeds = seeds_of(results, cotangents)
         found = run(seeds, {node_of(variable) for variable in self.variables}, taped).results if seeds else {}
         return self.like_arguments([_result(found.get(node_of(variable)), variable) for variable in self.variables])
 

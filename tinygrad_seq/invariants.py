@@ -86,9 +86,9 @@ def _check_kind(node: Node) -> None:
 def _check_routes(node: Node) -> None:
     for i, _, _ in node.routes or ():
         _require(i < len(node.inputs) and isinstance(node.inputs[i], Node), node, f"has a route to input {i}, which is not there")
-    for _, pullback, pick in node.routes or ():
+    for _, pullback, take in node.routes or ():
         _require(pullback.op == node.op, node, f"has a route through {pullback!r}")
-        values = pick(node.saved) if pick else ()
+        values = take(node.saved) if take else ()
         wanted = len(pullback.sources)
         _require(len(values) == wanted, node, f"saved {len(values)} of the {wanted} values that {pullback!r} names")
         for value, source in zip(values, pullback.sources):

@@ -7,6 +7,7 @@ tensor may be gone while an operation still keeps its array.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -39,7 +40,7 @@ def note(array: Any, node: Node | None) -> None:
     global latest
     buffer, key = buffer_of(array), id(buffer_of(array))
     if key not in _writings:
-        _writings[key] = ref(buffer, lambda _, forget=_writings.pop: forget(key, None)), {}
+        _writings[key] = ref(buffer, partial(_forget, key)), {}
     latest = next_serial()
     _writings[key][1][np.lib.array_utils.byte_bounds(array)] = Writing(latest, node, array.shape)
 
@@ -53,6 +54,10 @@ def since(serial: int, array: Any) -> Writing | None:
             if low < stop and start < high:
                 return writing
     return None
+
+
+def _forget(key: int, _: object) -> None:
+    _writings.pop(key, None)
 
 
 def buffer_of(array: Any) -> Any:

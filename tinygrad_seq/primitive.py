@@ -39,8 +39,8 @@ from tinygrad_seq.scopes import Context, current
 from tinygrad_seq.tape import ABSENT, Bundle, Route, Watch, in_slots
 from tinygrad_seq.tensor import Tensor, as_operand, as_operands, node_of, result_of, results_of
 
-Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # None, if there is nothing to take
-Plan = tuple[Taker, tuple[Route, ...]]
+Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # takes some values out of many; None, if it is none of them
+Plan = tuple[Taker, tuple[Route, ...]]  # what to save of a call, and the routes back to the inputs that need a gradient
 PLANS = 1 << 8  # how many of them a primitive remembers: all that there are for up to eight inputs
 
 registry: dict[str, Primitive] = {}  # the engine's own, by name: the tests go through it
@@ -76,8 +76,9 @@ def primitive(
             docstring says what a pullback may name.
         name: what print and errors call it; the forward's own name by default.
         label: what pictures show; the name by default.
-        numpy: the NumPy function that means this operation; by default the forward itself, if it is NumPy's and has no
-            operation of ours yet. (So a trial of another rule for np.tanh is your function's only, unless you name np.tanh.)
+        numpy: the NumPy function that means this operation when it is called on tensors. By default the forward itself, if it is
+            NumPy's and the engine has no operation for it: declaring np.tanh again gives you a function of your own, and with
+            `numpy=np.tanh` replaces the engine's.
         elementwise: each element of the output depends on the elements at the same place only. Then a cotangent of
             exactly zero stays zero where the derivative is not finite.
         moves: the pullback only moves numbers about, reading nothing but g and parameters (a transpose).
@@ -196,7 +197,7 @@ class Primitive:
         self.shaped = tuple(
             i for i, key in enumerate(self.inputs) if f"{key}_shape" in asked
         )  # whose shapes are wanted
-        self.rich = bool(self.defaults or self.shaped or self.starred)  # pullbacks may name more than inputs and output
+        self._names_more = bool(self.defaults or self.shaped or self.starred)  # than inputs and output, in a pullback
         self._pullbacks = [None if rule is None else Pullback(self, key, rule) for key, rule in vjp.items()]
         self._plans: dict[int, Plan] = {}
         self.__doc__ = forward.__doc__
@@ -205,45 +206,44 @@ class Primitive:
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
-
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive to tensors, arrays or numbers; gives a Tensor, or a tuple of them if it is `several`."""
         if len(operands) != len(self.inputs) or not params.keys() <= self.defaults.keys():
             operands, params = self._bind(operands, params)
         arrays = as_operands(operands)
-        live = 0  # a bit for each input that needs a gradient
+        needing = 0  # a bit for each input that needs a gradient
         for i, operand in enumerate(operands):
             if isinstance(operand, Tensor) and operand.requires_grad:
-                live |= 1 << i
+                needing |= 1 << i
         try:
             y = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, arrays) from error
-        return self._result(current(), operands, arrays, params, y, live)
+        return self._result(current(), operands, arrays, params, y, needing)
 
     def _result(
-        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, live: int
+        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, needing: int
     ) -> Any:
         """The result as a tensor: on the tape, if an input that needs a gradient is; else bare."""
         if arrays and type(arrays[0]) in WEAK and all(type(array) in WEAK for array in arrays):
             y = _in_default_dtype(y)
         if context.observed:
-            return self._observed(context, operands, arrays, params, y, live)
-        if live and context.grad and self.differentiable:
-            return self._written(context, operands, arrays, params, y, live, True)
+            return self._observed(context, operands, arrays, params, y, needing)
+        if needing and context.grad and self.differentiable:
+            return self._written(context, operands, arrays, params, y, needing, True)
         return tuple(map(Tensor, y)) if self.several else Tensor(y)
 
     def _observed(
-        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, live: int
+        self, context: Context, operands: Sequence[Any], arrays: list[Any], params: dict[str, Any], y: Any, needing: int
     ) -> Any:
         """Under `record` or `detect_anomaly`: write every operation down, with the line of the user's call."""
         source = user_line()
         if context.tape is None:
-            routed = live
+            routed = needing
         else:  # on a recording the way back is kept even where no gradient is required
             routed = sum(1 << i for i, operand in enumerate(operands) if isinstance(operand, (Tensor, np.ndarray)))
         result = self._written(
-            context, operands, arrays, params, y, routed, bool(live) and context.grad and self.differentiable
+            context, operands, arrays, params, y, routed, bool(needing) and context.grad and self.differentiable
         )
         outputs = result if self.several else (result,)
         for output in outputs:
@@ -264,15 +264,15 @@ class Primitive:
         params: dict[str, Any],
         y: Any,
         routed: int,
-        live: bool,
+        requires_grad: bool,
     ) -> Any:
         """The result as a tensor, whose node holds what the pullbacks of the `routed` inputs name, and no more."""
-        keep, routes = self._plans.get(routed) or self._plan(routed)
+        take, routes = self._plans.get(routed) or self._plan(routed)
         inputs = in_slots([node_of(operand) for operand in operands])
-        saved = () if keep is None else keep(self._values(arrays, params, y))
+        saved = () if take is None else take(self._values(arrays, params, y))
         if self.several:
-            return results_of(Bundle(self.name, *inputs, params or None, routes, saved, context.scope, live), y)
-        return result_of(self.name, *inputs, params or None, routes, saved, y, context.scope, live)
+            return results_of(Bundle(self.name, *inputs, params or None, routes, saved, context.scope, requires_grad), y)
+        return result_of(self.name, *inputs, params or None, routes, saved, y, context.scope, requires_grad)
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
 
@@ -280,11 +280,11 @@ class Primitive:
         """What to keep of a call in which these inputs want a cotangent, and the routes back to them."""
         numbers = [i for i in range(routed.bit_length()) if routed >> i & 1]
         pulled = [(i, pullback) for i in numbers if (pullback := self.pullback(i)) is not None]
-        kept = sorted({place for _, pullback in pulled for place in pullback.places})
+        saved = sorted({place for _, pullback in pulled for place in pullback.places})
         routes = tuple(
-            [(i, pullback, _taker([kept.index(place) for place in pullback.places])) for i, pullback in pulled]
+            [(i, pullback, _taker([saved.index(place) for place in pullback.places])) for i, pullback in pulled]
         )
-        plan = _taker(kept), routes
+        plan = _taker(saved), routes
         if routed < PLANS:
             self._plans[routed] = plan
         return plan
@@ -336,7 +336,7 @@ WEAK = (float, int, bool)  # Python's numbers, whose dtype gives way to any othe
 _MISSING: Any = object()  # an input that the call gives by name, or not at all
 
 # Nearly all calls are of one or two inputs. For these the steps of `Primitive.__call__` and what it calls are written
-# out in one piece, without loops, which takes a third off what a small operation costs.
+# out in one piece, without loops: a small operation then costs less than half.
 
 
 class Unary(Primitive):
@@ -348,21 +348,21 @@ class Unary(Primitive):
             return super().__call__(*(() if x is _MISSING else (x,)), *more, **params)
         if isinstance(x, Tensor):
             array, node = x.data, x.node
-            live = node is not None and node.requires_grad
+            needing = node is not None and node.requires_grad
         else:
-            array, node, live = as_operand(x), None, False
+            array, node, needing = as_operand(x), None, False
         try:
             y = self.forward(array, **params) if params else self.forward(array)
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, [array]) from error
         context = current()
-        if not live or not context.plain or not self.differentiable:
-            return self._result(context, (x,), [array], params, y, int(live))
-        keep, routes = self._plans.get(1) or self._plan(1)
-        if keep is None:
+        if not needing or not context.plain or not self.differentiable:
+            return self._result(context, (x,), [array], params, y, int(needing))
+        take, routes = self._plans.get(1) or self._plan(1)
+        if take is None:
             saved: Sequence[Any] = ()
         else:
-            saved = keep(self._values((array,), params, y) if self.rich else (array, y))
+            saved = take(self._values((array,), params, y) if self._names_more else (array, y))
         if self.several:
             return results_of(Bundle(self.name, node, ABSENT, (), params or None, routes, saved, context.scope, True), y)
         return result_of(self.name, node, ABSENT, (), params or None, routes, saved, y, context.scope, True)
@@ -381,13 +381,13 @@ class Binary(Primitive):
         """The same for two inputs and nothing else, as the operators call it."""
         if isinstance(a, Tensor):
             first, left = a.data, a.node
-            live = 1 if left is not None and left.requires_grad else 0
+            needing = 1 if left is not None and left.requires_grad else 0
         else:
-            first, left, live = as_operand(a, b.data if isinstance(b, Tensor) else None), None, 0
+            first, left, needing = as_operand(a, b.data if isinstance(b, Tensor) else None), None, 0
         if isinstance(b, Tensor):
             second, right = b.data, b.node
             if right is not None and right.requires_grad:
-                live |= 2
+                needing |= 2
         else:
             second, right = as_operand(b, first), None
         try:
@@ -395,13 +395,13 @@ class Binary(Primitive):
         except (ValueError, TypeError, IndexError) as error:
             raise explained(error, self.name, [first, second]) from error
         context = current()
-        if not live or not context.plain or not self.differentiable:
-            return self._result(context, (a, b), [first, second], {}, y, live)
-        keep, routes = self._plans.get(live) or self._plan(live)
-        if keep is None:
+        if not needing or not context.plain or not self.differentiable:
+            return self._result(context, (a, b), [first, second], {}, y, needing)
+        take, routes = self._plans.get(needing) or self._plan(needing)
+        if take is None:
             saved: Sequence[Any] = ()
         else:
-            saved = keep(self._values((first, second), {}, y) if self.rich else (first, second, y))
+            saved = take(self._values((first, second), {}, y) if self._names_more else (first, second, y))
         left, right = node_of(a) if left is None else left, node_of(b) if right is None else right
         return result_of(self.name, left, right, (), None, routes, saved, y, context.scope, True)
 
@@ -435,4 +435,4 @@ def _taker(places: Sequence[int]) -> Taker:
 
 
 def _shape(array: Any) -> tuple[int, ...]:
-    return array.shape if type(array) is np.ndarray else np.shape(array)  # the latter takes ten times as long
+    return array.shape if type(array) is np.ndarray else np.shape(array)  # the latter takes more than twice as long

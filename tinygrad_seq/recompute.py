@@ -21,7 +21,7 @@ from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import ancestors
 from tinygrad_seq.scopes import current, setting
-from tinygrad_seq.sweep import run
+from tinygrad_seq.sweep import run, seeds_of
 from tinygrad_seq.tape import Bundle, Leaf, Node, in_slots, next_serial
 from tinygrad_seq.tensor import Tensor, node_of, results_of
 
@@ -107,10 +107,7 @@ class Replay:
                 "it must not depend on anything that changes in between. Draw random numbers from "
                 "tg.random.generator(), whose state is replayed"
             )
-        seeds: dict[Any, Any] = {}
-        for y, part in zip([y for y in results if isinstance(y, Tensor)], g):
-            if y.requires_grad:
-                seeds[y.node] = seeds[y.node] + part if y.node in seeds else part
+        seeds = seeds_of([y for y in results if isinstance(y, Tensor)], g)
         return run(seeds, set(self._outside), taped).results
 
     def _refuse_overwritten(self) -> None:

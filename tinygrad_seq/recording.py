@@ -115,8 +115,8 @@ class Recording:
     def look_for_values(self) -> None:
         """Find the values that the pullbacks save."""
         for node in [*self.index]:
-            for _, pullback, pick in node.routes or ():
-                for value, source in zip(pick(node.saved) if pick else (), pullback.sources):
+            for _, pullback, take in node.routes or ():
+                for value, source in zip(take(node.saved) if take else (), pullback.sources):
                     owner = (
                         node
                         if source == pullback.OUTPUT

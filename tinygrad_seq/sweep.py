@@ -30,6 +30,9 @@ from tinygrad_seq.tensor import Tensor, as_array, results_of
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
 
 
+# The way of a term that waits: its rule, and then the views that it comes through; see `Sweep._wait`.
+Way = tuple[Any, ...]
+
 # One step of the sweep: a node and its cotangent, which will now flow along the node's edges. The cotangent is an
 # array, a tensor if the sweep is taped, and a list of them for a `Bundle`.
 Step = tuple[Node, Any]
@@ -87,6 +90,15 @@ def seed(loss: Tensor, gradient: Any, taped: bool = False) -> Any:
     return array.astype(loss.dtype)  # a copy: it may become a gradient, and is the caller's
 
 
+def seeds_of(tensors: Sequence[Tensor], cotangents: Sequence[Any]) -> dict[Node, Any]:
+    """What a sweep from several tensors starts with: those that require a gradient, and for one given twice the sum."""
+    seeds: dict[Node, Any] = {}
+    for y, g in zip(tensors, cotangents):
+        if y.requires_grad and y.node is not None:
+            seeds[y.node] = seeds[y.node] + g if y.node in seeds else g
+    return seeds
+
+
 def _told(tensor: Tensor) -> str:
     return f"shape {tensor.shape}" if tensor.node is None else tensor.node.describe()
 
@@ -105,6 +117,7 @@ class Sweep:
         reread: pass recorded nodes although a backward pass has been there.
 
     Attributes:
+        live: the nodes that may be passed, as a set.
         retained: tensors that asked to keep their gradient, each with it.
         nodes: all that the sweep may pass, in order of execution.
         watched: what has been asked to know of some of them.
@@ -135,59 +148,57 @@ class Sweep:
         self.results: dict[Node, Any] = {}
         self.retained: list[tuple[Tensor | None, Any]] = []
         self._cotangents = {node: g for node, g in seeds.items() if node in self.live}
-        self._uses: dict[Node, dict[Any, Uses]] = {}
+        self._waiting: dict[Node, dict[Way, Uses]] = {}
+        self._may_wait = not self.anomaly  # for one of the terms may be the first that is not finite
         refuse_overwritten(self.nodes)
 
     def __iter__(self) -> Iterator[Step]:
         """Pass the nodes by descending serial. Holds no context while the consumer has control."""
-        cotangents, uses, live, targets = self._cotangents, self._uses, self.live, self.targets
-        careful, taped = self.careful, self.taped
-        apart = self.anomaly  # then no terms wait for each other: one of them may be the first that is not finite
+        cotangents, waiting, targets = self._cotangents, self._waiting, self.targets
         for node in reversed(self.nodes):
-            g = cotangents.pop(node, None)
-            if node in uses:
-                waiting = uses.pop(node)
-                if g is None and not careful and self._hand_on(node, waiting):
-                    continue
-                g = self._gathered(node, g, waiting)
+            kind, g = type(node), cotangents.pop(node, None)
+            if node in waiting:
+                g = self._gathered(node, g, waiting.pop(node))
             if g is None:
-                continue  # nothing that the seeds depend on used it
-            common = type(node) is Node  # and no leaf, bundle or output
-            if not common and isinstance(node, Bundle):
-                g = node.filled(g)
+                continue  # nothing that the seeds depend on used it, or its terms wait elsewhere
+            if kind is Bundle:
+                g = node.filled(g)  # type: ignore[attr-defined]
             elif g.shape != node.shape or g.dtype is not node.dtype:
                 g = self._fitted(node, g)
             if node.watch is not None:
                 g = self._shown(node, node.watch, g)
-            arrived = not common and isinstance(node, Leaf) if targets is None else node in targets
+            arrived = kind is Leaf if targets is None else node in targets
             if arrived:
                 self.results[node] = g
             yield node, g
-            if arrived:
+            if not arrived:
+                self._pass_on(node, g)
+
+    def _pass_on(self, node: Node, g: Any) -> None:
+        """Let a node's complete cotangent flow on along its routes."""
+        if type(node) is Output:
+            self._deliver(node, g)
+            return
+        cotangents, live, taped, saved = self._cotangents, self.live, self.taped, node.saved
+        for i, pullback, take in node.routes or ():
+            parent = node.first if i == 0 else node.second if i == 1 else node.others[i - 2]  # inputs[i], twice as fast
+            direct = parent not in live  # one of several outputs, of which nobody is to hear: its bundle gets the term
+            if direct and not (type(parent) is Output and parent.bundle in live):
                 continue
-            if not common and isinstance(node, Output):
-                self._deliver(node, g)
+            values = take(saved) if take is not None else ()
+            if taped:
+                values = as_tensors(node, pullback, values)
+            if pullback.together is not None and self._may_wait and not direct:
+                self._wait(parent, (pullback,), (g, *values))
                 continue
-            saved = node.saved
-            for i, pullback, pick in node.routes or ():
-                parent = node.first if i == 0 else node.second if i == 1 else node.others[i - 2]
-                direct = parent not in live  # one of several outputs, of which nobody is to hear: its bundle gets the term
-                if direct and not (type(parent) is Output and parent.bundle in live):
-                    continue
-                values = pick(saved) if pick is not None else ()
-                if taped:
-                    values = as_tensors(node, pullback, values)
-                if pullback.together is not None and not apart and not direct:
-                    self._wait(parent, (pullback,), (g, *values))
-                    continue
-                term = _placed(node.scope, pullback, g, values) if taped else pullback.on_arrays(g, *values)
-                if careful:
-                    term = _checked(node, pullback, g, term)
-                if direct:
-                    self._deliver(parent, term)
-                    continue
-                held = cotangents.get(parent)
-                cotangents[parent] = term if held is None else self._added(parent, held, term)
+            term = _placed(node.scope, pullback, g, values) if taped else pullback.on_arrays(g, *values)
+            if self.careful:
+                term = _checked(node, pullback, g, term)
+            if direct:
+                self._deliver(parent, term)
+                continue
+            held = cotangents.get(parent)
+            cotangents[parent] = term if held is None else self._added(parent, held, term)
 
     def _deliver(self, node: Output, g: Any) -> None:
         """Put the cotangent of one of several outputs, or a term of it, in its place."""
@@ -221,43 +232,49 @@ class Sweep:
     # ---- terms that are cheaper together -----------------------------------------------------------------------
     #
     # A weight used at every step has the gradient sum_t A[t]^T G[t], which is one product of the stacked A and G.
-    # Its terms wait until the weight is reached, or until they hold too many bytes.
+    # Its terms wait until the weight is reached, or until they hold too many bytes. What is known of a waiting term is
+    # its way: the rule, and then the views between here and where the weight was used, each with its saved values.
 
-    def _wait(self, node: Node, key: tuple[Any, ...], call: tuple[Any, ...]) -> None:
-        by_rule = self._uses.get(node)
-        if by_rule is None:
-            by_rule = self._uses[node] = {}
-        uses = by_rule.get(key)
+    def _wait(self, node: Node, way: Way, call: tuple[Any, ...]) -> None:
+        """Keep a call of a rule for later."""
+        by_way = self._waiting.setdefault(node, {})
+        uses = by_way.get(way)
         if uses is None:
-            uses = by_rule[key] = Uses()
+            uses = by_way[way] = Uses()
         uses.calls.append(call)
         uses.nbytes += call[0].nbytes
         if uses.nbytes > PENDING_BYTES and not self.taped and uses.nbytes > 2 * call[0].dtype.itemsize * _size(node):
-            self._cotangents[node] = self._gathered(node, self._cotangents.get(node), {key: by_rule.pop(key)})
+            self._cotangents[node] = self._sum(node, self._cotangents.get(node), {way: by_way.pop(way)})
 
-    def _gathered(self, node: Node, g: Any, by_rule: dict[Any, Uses]) -> Any:
-        for (pullback, *then), uses in by_rule.items():
+    def _gathered(self, node: Node, g: Any, by_way: dict[Way, Uses]) -> Any:
+        """A node's cotangent with the terms that have waited; None, where they will wait at what the node is a view of."""
+        if g is None and not self.careful and self._hand_on(node, by_way):
+            return None
+        return self._sum(node, g, by_way)
+
+    def _sum(self, node: Node, g: Any, by_way: dict[Way, Uses]) -> Any:
+        for (pullback, *views), uses in by_way.items():
             term = pullback.together(uses.calls) if len(uses.calls) > 1 else pullback.function(*uses.calls[0])
-            for mover, saved in then:
+            for mover, saved in views:
                 term = mover.function(term, *saved)
             g = term if g is None else self._added(node, g, term)
         return g
 
-    def _hand_on(self, node: Node, by_rule: dict[Any, Uses]) -> bool:
+    def _hand_on(self, node: Node, by_way: dict[Way, Uses]) -> bool:
         """Let terms that wait at a view (the W.T of one step) wait at what it is a view of, with those of other steps."""
         if len(node.edges) != 1 or not node.edges[0][1].moves or (self.targets is not None and node in self.targets):
             return False
         parent, mover, saved = node.edges[0]
         if parent not in self.live:
             return False
-        then = (mover, tuple(saved))
+        view = (mover, tuple(saved))
         try:
-            hash(then)
+            hash(view)
         except TypeError:  # a parameter such as a list of axes: these terms stay by themselves
             return False
-        for key, uses in by_rule.items():
+        for way, uses in by_way.items():
             for call in uses.calls:
-                self._wait(parent, (*key, then), call)
+                self._wait(parent, (*way, view), call)
         return True
 
     def _shown(self, node: Node, watch: Watch, g: Any) -> Any:
@@ -286,11 +303,9 @@ class Uses:
 # ---- what all pullbacks share -----------------------------------------------------------------------------------------
 
 
-def term_of(node: Node, cotangent: Any, edge: Edge, taped: bool = False) -> Any:
+def term_of(node: Node, cotangent: Any, edge: Edge) -> Any:
     """What flows along one edge of a node: the part of the parent's cotangent that comes through here."""
     parent, pullback, values = edge
-    if taped:
-        values = as_tensors(node, pullback, values)
     with np.errstate(all="ignore"):
         term = _checked(node, pullback, cotangent, pullback.function(cotangent, *values))
         return unbroadcast(term, parent.shape).astype(parent.dtype)

@@ -131,7 +131,7 @@ class Node:
     def edges(self) -> list[Edge]:
         """The routes with this node's own parents and values."""
         inputs = self.inputs
-        return [(inputs[i], pullback, pick(self.saved) if pick else ()) for i, pullback, pick in self.routes or ()]
+        return [(inputs[i], pullback, take(self.saved) if take else ()) for i, pullback, take in self.routes or ()]
 
     @property
     def parents(self) -> list[Node]:

@@ -279,8 +279,8 @@ def missing_input(loss: Any) -> None:
 
 
 def strange_pullback(loss: Any) -> None:
-    (i, _, pick), product = loss.node.routes[0], loss.node.inputs[0]
-    loss.node.routes = ((i, product.routes[0][1], pick),)
+    (i, _, take), product = loss.node.routes[0], loss.node.inputs[0]
+    loss.node.routes = ((i, product.routes[0][1], take),)
 
 
 def saved_shape(loss: Any) -> None:

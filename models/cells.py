@@ -20,6 +20,7 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.explain import told, whole
 from tinygrad_seq.ops.elementwise import relu, sigmoid, tanh
 from tinygrad_seq.ops.nn import softmax
 from tinygrad_seq.scopes import current
@@ -73,7 +74,7 @@ class Cell(tg.Module):
     state_names: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        if input_size < 1 or hidden_size < 1:
+        if whole("input_size", input_size) < 1 or whole("hidden_size", hidden_size) < 1:
             raise ValueError(f"{type(self).__name__} needs sizes of at least 1, got {input_size} and {hidden_size}")
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -163,10 +164,11 @@ def in_words(shapes: Sequence[tuple[int, ...]]) -> str:
 
 def numbers(module: tg.Module, x: Any) -> tg.Tensor:
     """What a module was given, as a tensor; TypeError for anything but real numbers."""
-    given: tg.Tensor = x if isinstance(x, tg.Tensor) else tg.Tensor(x)
-    if given.dtype.kind not in "fiub":
-        raise TypeError(f"{type(module).__name__} takes real numbers, got {given.dtype}")
-    return given
+    try:
+        return x if isinstance(x, tg.Tensor) else tg.Tensor(x)
+    except TypeError as error:
+        got = x.dtype if isinstance(x, np.ndarray) else told(x)
+        raise TypeError(f"{type(module).__name__} takes real numbers, got {got}: {error}") from None
 
 
 def parts_of(state: State) -> tuple[tg.Tensor, ...]:
@@ -185,7 +187,8 @@ def parts_that_fit(module: tg.Module, state: State, *forms: Sequence[tuple[int, 
         TypeError: they do not hold real numbers.
     """
     written_out = len(forms[0]) == 1 and isinstance(state, list) and all(isinstance(row, list | float | int) for row in state)
-    parts = tuple([numbers(module, part) for part in ((state,) if written_out else parts_of(state))])
+    several = isinstance(state, tuple | list) and not written_out
+    parts = tuple([numbers(module, part) for part in (state if several else (state,))])
     found = [part.shape for part in parts]
     if found not in [list(form) for form in forms]:
         raise tg.ShapeError(f"{type(module).__name__} takes a state of {in_words(forms[0])}, got {in_words(found)}")
@@ -323,7 +326,7 @@ class OutputRNNCell(Cell):
         output_activation: str | Function | None = "softmax",
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
-        if output_size < 1:
+        if whole("output_size", output_size) < 1:
             raise ValueError(f"output_size is at least 1, got {output_size}")
         self.output_size = output_size
         self.nonlinearity = _known(nonlinearity, NONLINEARITIES, "nonlinearity")

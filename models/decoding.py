@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import Array
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.random import generator
@@ -97,6 +98,8 @@ def sample(
     Raises:
         ValueError: a negative temperature, or top_k < 1.
     """
+    if not isinstance(temperature, int | float | np.number):
+        raise TypeError(f"temperature is a number of at least 0, not {temperature!r}")
     if not temperature >= 0 or (top_k is not None and top_k < 1):
         raise ValueError(f"temperature is at least 0 and top_k at least 1, not {temperature} and {top_k}")
     rng = rng or generator()
@@ -174,7 +177,7 @@ def beam_search(
     Raises:
         ValueError: beam < 1, or n_best is not from 1 to beam.
     """
-    if beam < 1 or not (n_best is None or 1 <= n_best <= beam):
+    if whole("beam", beam) < 1 or not (n_best is None or 1 <= n_best <= beam):
         raise ValueError(f"beam is at least 1 and n_best from 1 to beam, not {beam} and {n_best}")
     first = _checked_start(start, max_length)
     batch = len(first)
@@ -226,7 +229,7 @@ def _checked_start(start: Any, max_length: int) -> Array:
     tokens = as_array(start)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
         raise TypeError(f"start is a token for each row, integers (B,), not {tokens.dtype} of shape {tokens.shape}")
-    if max_length < 1:
+    if whole("max_length", max_length) < 1:
         raise ValueError(f"max_length is at least 1, not {max_length}")
     return tokens.astype(np.int64)
 

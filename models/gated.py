@@ -15,6 +15,7 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import Array, Cell, Function, affine, gate
 from tinygrad_seq.ops.elementwise import sigmoid, tanh
 from tinygrad_seq.ops.nn import layer_norm
@@ -186,7 +187,7 @@ class LSTMCell(WithMemory):
     W_p: tg.Parameter | None
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, proj_size: int = 0) -> None:
-        if not 0 <= proj_size < max(hidden_size, 1):
+        if not 0 <= whole("proj_size", proj_size) < max(whole("hidden_size", hidden_size), 1):
             raise ValueError(f"proj_size is 0 or less than hidden_size, got {proj_size} and {hidden_size}")
         self.proj_size = proj_size
         super().__init__(input_size, hidden_size, bias)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, TypedDict, Unpack
 
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import RNNCell
 from tinygrad_seq.models.gated import GRUCell, LSTMCell
 from tinygrad_seq.models.layer import Layer, Merge, refuse_what_is_no_cell
@@ -96,7 +97,7 @@ class _Named(Layer):
     def __init__(
         self, cell: Callable[[int], Any], input_size: int, output_size: int, num_layers: int, bidirectional: bool, **options: Any
     ) -> None:
-        if num_layers < 1:
+        if whole("num_layers", num_layers) < 1:
             raise ValueError(f"num_layers is at least 1, got {num_layers}")
         directions = 2 if bidirectional else 1
         sizes = [input_size, *[directions * output_size] * (num_layers - 1)]

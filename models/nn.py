@@ -9,6 +9,7 @@ from typing import Any
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import numbers
 from tinygrad_seq.ops.nn import conv1d_causal, dropout, embedding, layer_norm
 from tinygrad_seq.ops.shape import swapaxes
@@ -173,5 +174,5 @@ def _with_features(module: tg.Module, x: Any, features: int) -> tg.Tensor:
 
 def _refuse_less_than_one(module: tg.Module, **sizes: int) -> None:
     for name, size in sizes.items():
-        if size < 1:
+        if whole(name, size) < 1:
             raise ValueError(f"{type(module).__name__} needs a {name} of at least 1, got {size}")

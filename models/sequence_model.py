@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import Array
 from tinygrad_seq.models.nn import Embedding
 from tinygrad_seq.ops.elementwise import where
@@ -105,9 +106,9 @@ class Reader(tg.Module):
 
 
 def positive(**sizes: int) -> None:
-    """Raise ValueError, by name, for a size that is less than 1."""
+    """Raise ValueError, by name, for a size that is less than 1; TypeError for one that is no whole number."""
     for name, size in sizes.items():
-        if size < 1:
+        if whole(name, size) < 1:
             raise ValueError(f"{name} is at least 1, not {size}")
 
 

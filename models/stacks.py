@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.explain import whole
 from tinygrad_seq.models.cells import State, call_by_step, parts_of
 from tinygrad_seq.models.layer import Layer, by_cell
 from tinygrad_seq.models.layer import together as together  # `as`: the way back from `apart`
@@ -47,7 +48,7 @@ def recurrent(
         named: Any = cell
         layer: Layer = named(input_size, hidden_size, num_layers, dropout=dropout, bidirectional=bidirectional)
         return layer
-    if num_layers < 1:
+    if whole("num_layers", num_layers) < 1:
         raise ValueError(f"num_layers is at least 1, got {num_layers}")
     directions = 2 if bidirectional else 1
     sizes = [input_size, *[directions * hidden_size] * (num_layers - 1)]

@@ -14,7 +14,7 @@ import pytest
 
 import tinygrad_seq as tg
 from tinygrad_seq.explain import ELSEWHERE, HABITS, told
-from tinygrad_seq.models import RNN, Linear
+from tinygrad_seq.models import LSTM, RNN, Linear, SequenceGenerator, SequenceTagger
 
 
 class Bench:
@@ -25,6 +25,7 @@ class Bench:
         self.module = Linear(3, 2)
         self.optimizer = tg.optim.Adam(self.module.parameters(), lr=0.1)
         self.rnn = RNN(3, 4)
+        self.writer = SequenceGenerator(2, 4, output_size=7)
         self.x = np.ones((5, 2, 3), np.float32)
         self.W = tg.Parameter(np.eye(3) / 2, name="W")
         self.states, self.losses = [], []
@@ -195,6 +196,22 @@ FIT = [
 ]  # fmt: skip
 
 
+MODELS = [
+    (lambda b: Linear(3.0, 2),                                         TypeError,  "input_size must be a whole number, not 3.0"),
+    (lambda b: RNN(3, 8 / 2),                                          TypeError,  "hidden_size must be a whole number, not 4.0"),
+    (lambda b: LSTM(3, "4"),                                           TypeError,  "hidden_size must be a whole number, not '4'"),
+    (lambda b: LSTM(3, 4, num_layers=1.5),                             TypeError,  "num_layers must be a whole number, not 1.5"),
+    (lambda b: SequenceTagger(7, 4, num_classes=2.0),                  TypeError,  "num_classes must be a whole number, not 2.0"),
+    (lambda b: SequenceGenerator(2, 4, output_size="7"),               TypeError,  "output_size must be a whole number, not '7'"),
+    (lambda b: b.rnn(None),                                            TypeError,  "RNN takes real numbers, got None"),
+    (lambda b: b.rnn([tg.tensor(x) for x in b.x]),                     TypeError,  r"got a list: .*tg\.stack"),
+    (lambda b: b.module("abc"),                                        TypeError,  "Linear takes real numbers, got a str"),
+    (lambda b: b.writer.predict(np.arange(2), beam="4"),               TypeError,  "beam must be a whole number, not '4'"),
+    (lambda b: b.writer.search(np.arange(2), beam=2.5),                TypeError,  "beam must be a whole number, not 2.5"),
+    (lambda b: b.writer.predict(np.arange(2), max_length="a"),         TypeError,  "max_length must be a whole number, not 'a'"),
+    (lambda b: b.writer.sample(np.arange(2), temperature="hot"),       TypeError,  "temperature is a number .* not 'hot'"),
+]  # fmt: skip
+
 THE_REST = [
     (lambda b: tg.scope(3),                            TypeError,  "called by a string, not by an int"),
     (lambda b: tg.scope(None),                         TypeError,  "called by a string, not by None"),
@@ -213,7 +230,7 @@ THE_REST = [
         pytest.param(*case, id=f"{group}-{number}")
         for group, cases in dict(
             optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA, fit=FIT,
-            the_rest=THE_REST,
+            models=MODELS, the_rest=THE_REST,
         ).items()
         for number, case in enumerate(cases)
     ],

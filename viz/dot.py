@@ -14,6 +14,7 @@ from tinygrad_seq.viz import words
 from tinygrad_seq.viz.bars import bars
 from tinygrad_seq.viz.graph import Edge, Graph, Node, Point
 from tinygrad_seq.viz.layout import GAP, LABEL, Layout, text_width
+from tinygrad_seq.viz.numbers import norms
 from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, symbol, text
 
 WIDTHS = (0.8, 4.2)
@@ -36,7 +37,7 @@ MARKS = {           # of a gradient that has no place on the scale: colour, widt
     "none":         ("#909cb2", 1.0, "dotted", "none", "no gradient computed"),
     "zero":         ("#6b7a99", 0.9, "dashed", "tee",  "exactly 0"),
     "nonfinite":    ("#d1001f", 3.0, "bold",   "dot",  "not finite"),
-    "masked":       ("#9aa5b8", 0.9, "dotted", "obox", "masked by padding"),
+    "masked":       ("#58aaa1", 1.0, "dashed", "obox", "0: masked by padding"),
 }
 # fmt: on
 FORWARD = "#9aa5b8"
@@ -59,6 +60,7 @@ def dot(layout: Layout, apart: bool = False) -> graphviz.Digraph:
             "style": "rounded,filled", "penwidth": "0.9",
         }),
         statement("edge", {"arrowsize": "0.45", "color": FORWARD, "penwidth": "0.8"}),
+        *_trunks(graph),
         *_cards(layout),
         *_boxes(layout, apart),
         *_loops(layout),
@@ -66,13 +68,12 @@ def dot(layout: Layout, apart: bool = False) -> graphviz.Digraph:
         *_legend(layout, floor, low, high),
     ]  # fmt: skip
     body += [_arrow(edge, edge.points, "cut" if edge.cut else "forward", {}) for edge in graph.edges]
-    body += _trunks(graph)
     back = [edge for edge in graph.edges if edge.grad is not None]
     for edge in sorted(back, key=lambda each: words.drawn_norm(each) or 0.0):  # strong ones on top
         assert edge.grad is not None
         route = _to_trunk(edge) if edge.source.sums is not None else edge.twin
         body.append(_arrow(edge, route, "backward", _look(edge.grad.status, words.drawn_norm(edge), low, high)))
-    body += _norms(layout)
+    body += norms(layout)
     drawing.body = [f"\t{line}\n" for line in body]
     return drawing
 
@@ -128,7 +129,11 @@ def _to_trunk(edge: Edge) -> list[Point]:
 
 
 def _trunks(graph: Graph) -> list[str]:
-    """For each sum of a weight the line along which its terms arrive."""
+    """For each sum of a weight the line along which its terms arrive.
+
+    Graphviz draws edges in the order of the nodes that they begin at. So that the terms' heads and marks lie above it, the line
+    has ends of its own, that are not seen and come before all boxes.
+    """
     terms: dict[Node, list[Edge]] = {}
     for edge in graph.edges:
         if edge.source.sums is not None and edge.grad is not None:
@@ -140,26 +145,7 @@ def _trunks(graph: Graph) -> list[str]:
         route = [(x0 + (x1 - x0) * k / 3, y0 + (y1 - y0) * k / 3) for k in range(4)]
         tip = f"the terms of {len(edges)} uses on their way to their sum"
         attributes = {"class": "trunk", "id": f"{meeting.id}.trunk", "pos": _pos(route, TRUNK), "edgetooltip": escape(tip)}
-        lines.append(statement(f'"{farthest.target.id}" -> "{meeting.id}"', attributes | TRUNK))
-    return lines
-
-
-def _norms(layout: Layout) -> list[str]:
-    """The gradient's norm in numbers, above the lanes along which a state's goes from step to step."""
-    lines = []
-    for edge, (wire, _) in zip(layout.graph.edges, layout.wires):
-        a, b = edge.source.column, edge.target.column
-        if edge.grad is None or not edge.grad.norm or a is None or b is None or abs(a - b) != 1:
-            continue
-        roles = {layout.graph.columns[a].role, layout.graph.columns[b].role}
-        on_lane = wire.source is not None and (wire.source is wire.target or wire in wire.source.straight)
-        if not roles <= {"step", "elided"} or not (on_lane or "elided" in roles):
-            continue
-        level = [(p, q) for p, q in zip(edge.twin[::3], edge.twin[3::3]) if p[1] == q[1]]
-        (x0, y), (x1, _) = max(level, key=lambda ends: abs(ends[0][0] - ends[1][0]), default=((0.0, 0.0), (0.0, 0.0)))
-        said = f"{edge.grad.norm:.2g}"
-        if abs(x1 - x0) > text_width(said, 8) + 12:
-            lines.append(text(f"{edge.id(backward=True)}.norm", (x0 + x1) / 2, y + 7, said, 8, {"fontcolor": FAINT}))
+        lines += _between(f"{meeting.id}.trunk", (x0, y0), (x1, y1), attributes | TRUNK)
     return lines
 
 
@@ -250,6 +236,11 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         lines += _sample(f"legend.{status}", x, y, look)
         lines.append(left_text(f"legend.{status}.text", x + 32, y, said, 10))
         x += 32 + text_width(said, 10) / CAPTION + GAP
+    if any(node.kind == "sum" for node in graph.nodes):
+        fill, border = BOXES["sum"]
+        look = {"class": "legend", "color": border, "fillcolor": fill, "id": "legend.sum", "label": "Σ", "shape": "ellipse"}
+        lines.append(box("legend.sum", x + 8, y, 16, 16, look | {"fontsize": "10"}))
+        lines.append(left_text("legend.sum.text", x + 22, y, "gradients of several uses add up", 10))
     for n, sentence in enumerate(_wrapped(words.caption(graph), CAPTION * max(layout.right - layout.left, 360.0))):
         lines.append(left_text(f"caption.{n}", layout.left, y - 30 - 15 * n, sentence, 11))
     return lines
@@ -259,10 +250,15 @@ def _sample(name: str, x: float, y: float, look: dict[str, str], back: bool = Tr
     """A short arrow that shows what is meant, back to the left or forward to the right."""
     start, end = (x + 26, x) if back else (x, x + 26)
     route = [(start + (end - start) * k / 3, y) for k in range(4)]
-    unseen = {"style": "invis", "label": ""}
-    ends = [box(f"{name}.{k}", at, y, 1, 1, unseen | {"id": f"{name}.{k}"}) for k, at in (("a", start), ("b", end))]
     attributes = {"class": "legend", "id": name, "pos": _pos(route, look)}
-    return [*ends, statement(f'"{name}.a" -> "{name}.b"', attributes | look)]
+    return _between(name, (start, y), (end, y), attributes | look)
+
+
+def _between(name: str, start: Point, end: Point, attributes: dict[str, str]) -> list[str]:
+    """An arrow between places where no box is."""
+    unseen = {"style": "invis", "label": ""}
+    ends = [box(f"{name}.{k}", x, y, 1, 1, unseen | {"id": f"{name}.{k}"}) for k, (x, y) in (("a", start), ("b", end))]
+    return [*ends, statement(f'"{name}.a" -> "{name}.b"', attributes)]
 
 
 def _wrapped(text: str, width: float) -> list[str]:

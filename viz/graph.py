@@ -28,6 +28,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
     tooltips.py  what a node says when it is pointed at
     pen.py       how DOT is written
     dot.py       all of it -> DOT text, with every position pinned
+    numbers.py   the norms in numbers, where no arrow passes
     bars.py      a weight's gradient by step, as bars below the columns
     program.py   where to find a Graphviz that draws it
     drawing.py   `Drawing` and `draw`: what a user holds

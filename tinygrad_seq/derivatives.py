@@ -21,7 +21,7 @@ from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
-from tinygrad_seq.reach import ancestors
+from tinygrad_seq.reach import flows_on_to, reachable
 from tinygrad_seq.scopes import setting
 from tinygrad_seq.sweep import run, seed, seeds_of
 from tinygrad_seq.tensor import Tensor, as_array, node_of
@@ -263,4 +263,5 @@ def _depends_on_variables(results: Sequence[Tensor], ours: Collection[Any]) -> b
     """Whether results depend on variables older than these: those of a transform around this one."""
     oldest = min((node.serial for node in ours), default=math.inf)
     made = [y.node for y in results if y.requires_grad and y.node is not None]
-    return any(node.op == "variable" and node.serial < oldest for node in ancestors(made, lambda node: node in ours))
+    found = reachable(made, lambda node: () if node in ours else flows_on_to(node))
+    return any(node.op == "variable" and node.serial < oldest for node in found)

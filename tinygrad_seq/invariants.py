@@ -11,6 +11,7 @@ import numpy as np
 from tinygrad_seq.errors import TapeError
 from tinygrad_seq.explain import told
 from tinygrad_seq.pullback import Pullback
+from tinygrad_seq.reach import reachable
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output
 from tinygrad_seq.tensor import Tensor
 
@@ -32,11 +33,11 @@ def check_tape(tape: Any) -> None:
     """
     if not isinstance(tape, Tensor) and not hasattr(tape, "nodes"):
         raise TypeError(f"check_tape takes a tape or a tensor, not {told(tape)}")
-    nodes = _reachable([tape.node] if tape.node is not None else []) if isinstance(tape, Tensor) else list(tape.nodes)
+    nodes = list(_leading_to(tape)) if isinstance(tape, Tensor) else list(tape.nodes)
     known = set(nodes) | {node.bundle for node in nodes if isinstance(node, Output)}
     seen: dict[int, Node] = {}
     for node in sorted(known, key=attrgetter("serial")):
-        for parent in _inputs_of(node):
+        for parent in node.sources:
             _require(parent.serial < node.serial, node, f"is not younger than {parent!r}, from which it was computed")
             _require(parent in known, node, f"was computed from {parent!r}, which is not on the tape")
         _require(seen.setdefault(node.serial, node) is node, node, f"has the serial number of {seen[node.serial]!r}")
@@ -45,21 +46,8 @@ def check_tape(tape: Any) -> None:
         _check_gradient(node)
 
 
-def _reachable(roots: list[Node]) -> list[Node]:
-    """The roots and all that they were computed from."""
-    found = set(roots)
-    stack = list(roots)
-    while stack:
-        for parent in _inputs_of(stack.pop()):
-            if parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    return list(found)
-
-
-def _inputs_of(node: Node) -> list[Node]:
-    """The nodes that a node was computed from; an output's are its bundle's."""
-    return [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
+def _leading_to(tensor: Tensor) -> set[Node]:
+    return set() if tensor.node is None else reachable([tensor.node], lambda node: node.sources)
 
 
 def _check_gradient(node: Node) -> None:

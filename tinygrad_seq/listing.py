@@ -18,6 +18,7 @@ from tinygrad_seq.errors import FreedGraphError
 from tinygrad_seq.events import Event, events
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.over_time import axis_of_time, weights_alone
+from tinygrad_seq.reach import reachable
 from tinygrad_seq.recording import Recording
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.tape import Bundle, Leaf, Node
@@ -58,7 +59,7 @@ def tape(*results: Tensor) -> Tape:
     for result in results:
         _refuse_others("tg.tape", result)
     recording = Recording()
-    for node in sorted(_ancestors([node_of(result) for result in results]), key=attrgetter("serial")):
+    for node in sorted(reachable([node_of(result) for result in results], _read), key=attrgetter("serial")):
         if not isinstance(node, (Leaf, Bundle)):
             recording.enter(node)
     for result in results:
@@ -366,19 +367,11 @@ def _refuse_no_name(name: Any) -> None:
         raise TypeError(f"find looks for an op, a tensor's name or a part of the scope, and {told(name)} is none{cure}")
 
 
-def _ancestors(nodes: Iterable[Node]) -> set[Node]:
-    """The nodes and all that they were computed from, constants too."""
-    found: set[Node] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        if node.freed:
-            raise FreedGraphError(
-                f"the graph of {node.describe()} was freed by a backward pass; print the tape before it, "
-                "run it under record(), or call backward(retain_graph=True)"
-            )
-        found.add(node)
-        stack += [each for each in (*node.inputs, *node.parents) if isinstance(each, Node)]
-    return found
+def _read(node: Node) -> list[Node]:
+    """What a node was computed from, constants too."""
+    if node.freed:
+        raise FreedGraphError(
+            f"the graph of {node.describe()} was freed by a backward pass; print the tape before it, "
+            "run it under record(), or call backward(retain_graph=True)"
+        )
+    return node.sources

@@ -13,6 +13,7 @@ from operator import attrgetter
 import numpy as np
 
 from tinygrad_seq.ops.index import may_repeat
+from tinygrad_seq.reach import reachable
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output
 
 
@@ -26,7 +27,7 @@ def axis_of_time(node: Node) -> int | None:
         return None
     if isinstance(node, (Bundle, Output)):
         bundle = node.bundle if isinstance(node, Output) else node
-        axes = max((len(value.shape) for value in bundle.inputs if isinstance(value, Node)), default=0)
+        axes = max((len(source.shape) for source in bundle.sources), default=0)
         return axis if axis < axes and all(len(shape) == axes for shape in bundle.shapes) else None
     return axis if axis < len(node.shape) else None
 
@@ -41,13 +42,8 @@ def weights_alone(nodes: Iterable[Node], *weights: Node) -> set[Node]:
         nodes: of a graph; those that they were computed from outside of steps are looked at, too.
         *weights: leaves that are known to be weights, whether they are a `Parameter` or not.
     """
-    seen: set[Node] = set()
-    stack = [node for node in nodes if node.scope.t is None]
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack += [value for value in (*node.inputs, *node.parents) if isinstance(value, Node) and value.scope.t is None]
+    outside = [node for node in nodes if node.scope.t is None]
+    seen = reachable(outside, lambda node: [source for source in node.sources if source.scope.t is None])
     found = set(weights)
     for node in sorted(seen, key=attrgetter("serial")):
         if node.learned if isinstance(node, Leaf) else _of_weights(node, found):
@@ -57,7 +53,7 @@ def weights_alone(nodes: Iterable[Node], *weights: Node) -> set[Node]:
 
 def _of_weights(node: Node, weights: Collection[Node]) -> bool:
     """Whether an operation only makes another weight of weights; a constant beside them may scale or mask it."""
-    inputs = [node.bundle] if isinstance(node, Output) else [value for value in node.inputs if isinstance(value, Node)]
+    inputs = node.sources
     others = [each for each in inputs if each not in weights]
     if len(others) == len(inputs) or node.op in COPYING or (node.op == "getitem" and may_repeat((node.params or {})["index"])):
         return False

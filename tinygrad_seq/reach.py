@@ -18,7 +18,8 @@ def leading_to(
 ) -> set[Node]:
     """Every node that a cotangent from the roots can reach, without passing a stop; refuses a graph that has been freed.
 
-    An output of several that nobody watches is left out, unless each is wanted: its terms go straight to its bundle.
+    Unless `each_output` is wanted, one of several outputs that nobody watches is skipped: its cotangent goes straight into its
+    bundle. (It is `reachable` written out, which every sweep begins with.)
     """
     found = set(roots)
     stack = list(roots)
@@ -42,17 +43,20 @@ def leading_to(
     return found
 
 
-def ancestors(nodes: Iterable[Node], is_end: Callable[[Node], bool]) -> set[Node]:
-    """The nodes and all that their gradients flow on to, but for what lies behind an end."""
+def reachable(nodes: Iterable[Node], onward: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    """The nodes and all that `onward(node)` leads to from there, however far."""
     found = set(nodes)
     stack = list(found)
     while stack:
-        node = stack.pop()
-        if not is_end(node):
-            fresh = {parent for parent in node.parents if parent.requires_grad} - found
-            found |= fresh
-            stack += fresh
+        fresh = set(onward(stack.pop())) - found
+        found |= fresh
+        stack += fresh
     return found
+
+
+def flows_on_to(node: Node) -> list[Node]:
+    """Where a node's cotangent will go: `onward`, along gradients."""
+    return [parent for parent in node.parents if parent.requires_grad]
 
 
 def _about_freed(node: Node, is_root: bool) -> str:

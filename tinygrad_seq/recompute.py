@@ -19,7 +19,7 @@ from tinygrad_seq.dtypes import default_dtype, using_dtype
 from tinygrad_seq.errors import NondeterministicError, OverwrittenError
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.pullback import Pullback
-from tinygrad_seq.reach import ancestors
+from tinygrad_seq.reach import flows_on_to, reachable
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import run, seeds_of
 from tinygrad_seq.tape import Bundle, Leaf, Node, in_slots, next_serial
@@ -138,8 +138,8 @@ class _Recomputed(Pullback):
 def _read_from_outside(results: Sequence[Any], started: int) -> list[Node]:
     """The nodes older than a call that its results depend on, oldest first."""
     made = [y.node for y in results if isinstance(y, Tensor) and y.requires_grad and y.node is not None]
-    older = [node for node in ancestors(made, lambda node: node.serial < started) if node.serial < started]
-    return sorted(older, key=attrgetter("serial"))
+    found = reachable(made, lambda node: () if node.serial < started else flows_on_to(node))
+    return sorted([node for node in found if node.serial < started], key=attrgetter("serial"))
 
 
 def _fingerprint(y: Any) -> Any:

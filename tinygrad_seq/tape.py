@@ -140,6 +140,11 @@ class Node:
         return [inputs[i] for i, _, _ in self.routes or ()]
 
     @property
+    def sources(self) -> list[Node]:
+        """The nodes that it was computed from, those without a gradient too; of one of several outputs, the bundle."""
+        return [value for value in self.inputs if isinstance(value, Node)]
+
+    @property
     def with_bundle(self) -> tuple[Node, ...]:
         """The node itself, and for one of several outputs the bundle behind it."""
         return (self,)
@@ -240,6 +245,11 @@ class Output(Node):
 
     @property
     def parents(self) -> list[Node]:
+        """The bundle alone."""
+        return [self.bundle]
+
+    @property
+    def sources(self) -> list[Node]:
         """The bundle alone."""
         return [self.bundle]
 

@@ -24,6 +24,7 @@ import numpy as np
 from tinygrad_seq.errors import AutodiffError, ShapeError
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.nested import leaves, rebuilt
+from tinygrad_seq.reach import flows_on_to, reachable
 from tinygrad_seq.recompute import checkpoint
 from tinygrad_seq.scopes import current, scope
 from tinygrad_seq.tape import Leaf, Node, next_serial
@@ -207,22 +208,18 @@ class Window:
 
     def _refuse_older(self, state: Node) -> None:
         """Raise if a state was computed from one of an earlier window: something of a step, or handed on before."""
-        found, stack, older = {state}, [state], []
-        while stack:
-            node = stack.pop()
-            if node.serial < self._opened and (node.serial in self._handed_on or node.scope.t is not None):
-                if not isinstance(node, Leaf):
-                    older.append(node)
-                continue
-            fresh = {parent for parent in node.parents if parent.requires_grad} - found
-            found |= fresh
-            stack += fresh
+        found = reachable([state], lambda node: () if self._is_older(node) else flows_on_to(node))
+        older = [node for node in found if self._is_older(node) and not isinstance(node, Leaf)]
         if older:
             raise AutodiffError(
                 f"the state {_told(state)} after step {self.stop - 1} still points into an earlier window's graph, by way of "
                 f"{_told(max(older, key=lambda node: node.serial))}, from before step {self.first_new}: "
                 "start each window with window.state, which is cut off, and not with the state that the last one ended with"
             )
+
+
+    def _is_older(self, node: Node) -> bool:
+        return node.serial < self._opened and (node.serial in self._handed_on or node.scope.t is not None)
 
 
 CARRIED = "carried"  # the scope of a state that is handed on: its steps are counted from where the state is handed to

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinygrad_seq.viz.layout import GAP, Layout, text_width
-from tinygrad_seq.viz.pen import FAINT, INK, box, colour, escape, left_text, text
+from tinygrad_seq.viz.pen import FAINT, INK, box, colour, escape, left_text, number, text
 from tinygrad_seq.viz.shares import Share, Shares
 
 TALL = 44.0  # from the lowest to the highest value
@@ -43,22 +43,26 @@ def _strip(layout: Layout, strip: Shares, zero: float, unit: float, scale: tuple
     """One weight: bars and numbers, the running sum, and where it ends."""
     name = f"share.{strip.weight}"
     spans = {share: _span(layout, share) for share in strip.columns}
+    first, last = min(left for left, _ in spans.values()) + 6, max(right for _, right in spans.values()) - 6
+    yield box(f"{name}.zero", (first + last) / 2, zero, last - first, 0.8, _flat(f"{name}.zero", "#c3cbd9"))
     for n, (share, (left, right)) in enumerate(spans.items()):
         x, wide = (left + right) / 2, min(WIDE, 0.6 * (right - left))
-        yield box(f"{name}.{n}.zero", x, zero, right - left - 12, 0.8, _flat(f"{name}.{n}.zero", "#c3cbd9"))
         if share.share is None or share.norm is None:
             yield text(f"{name}.{n}.number", x, zero - 11, "not finite", 9, {"fontcolor": "#d1001f"})
             continue
         tall, full = share.share * unit, share.norm * unit
         shade = colour(share.norm, *scale) if share.norm else FAINT
         sign = -1 if tall < 0 else 1
-        outline = {"class": "share", "color": shade, "fillcolor": "white", "label": "", "penwidth": "0.6", "style": "filled"}
-        yield box(f"{name}.{n}.norm", x, zero + sign * full / 2, wide, full, outline | {"id": f"{name}.{n}.norm"})
-        said = f"{strip.label}: share {share.share:.3g} of {strip.norm:.3g}, norm of the term {share.norm:.3g}"
-        yield box(f"{name}.{n}", x, zero + tall / 2, wide, abs(tall), _flat(f"{name}.{n}", shade) | {"tooltip": escape(said)})
         below = zero + min(sign * full, 0.0) - 10
         several = f" in {share.hides} steps" if share.hides > 1 else ""
-        yield text(f"{name}.{n}.number", x, below, _said(share.share) + several, 9, {"fontcolor": INK})
+        outline = {
+            "class": "share", "color": shade, "fillcolor": "white", "id": f"{name}.{n}.norm", "label": "", "penwidth": "0.6",
+            "style": "filled", "fontcolor": INK, "fontsize": "9", "xlabel": _said(share.share) + several,
+            "xlp": f"{number(x)},{number(below)}",
+        }  # fmt: skip
+        yield box(f"{name}.{n}.norm", x, zero + sign * full / 2, wide, full, outline)
+        said = f"{strip.label}: share {share.share:.3g} of {strip.norm:.3g}, norm of the term {share.norm:.3g}"
+        yield box(f"{name}.{n}", x, zero + tall / 2, wide, abs(tall), _flat(f"{name}.{n}", shade) | {"tooltip": escape(said)})
         if share.largest is not None:
             most = f"most at t = {share.largest[0]}: {_said(share.largest[1])}"
             yield text(f"{name}.{n}.most", x, below - 11, most, 9, {"fontcolor": FAINT})

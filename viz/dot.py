@@ -157,12 +157,15 @@ def _cards(layout: Layout) -> list[str]:
             continue
         x, y = left + template.width / 2, (layout.top + layout.bottom) / 2
         fill = "#f6f8fc" if n % 2 else "#eef2f9"
-        look = {"class": "card", "color": "#dde4f0", "fillcolor": fill, "id": f"card.{n}", "label": "", "penwidth": "0.6"}
-        lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
         part = f"{column.part}, " if column.part else ""
         times = " … ".join(map(str, dict.fromkeys((column.times[0], column.times[-1]))))
         size = 9 if column.role == "rolled" else 11  # between the loops
-        lines.append(text(f"header.{n}", x, layout.top - 11, f"{part}t = {times}", size, {"fontcolor": FAINT}))
+        look = {
+            "class": "card", "color": "#dde4f0", "fillcolor": fill, "id": f"card.{n}", "label": "", "penwidth": "0.6",
+            "xlabel": escape(f"{part}t = {times}"), "xlp": f"{number(x)},{number(layout.top - 11)}", "fontcolor": FAINT,
+            "fontsize": number(size),
+        }  # fmt: skip
+        lines.append(box(f"card.{n}", x, y, template.width, layout.top - layout.bottom, look))
     return lines
 
 

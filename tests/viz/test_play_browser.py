@@ -304,7 +304,7 @@ def test_a_bar_appears_when_its_share_is_known(player, shown):
     assert len(seen) == 3 * len(PARTS) + 1
 
 
-PARTS = ("", ".norm", ".number", ".step", ".total")
+PARTS = ("", ".norm", ".step", ".total")
 
 
 def test_nothing_jumps_about_while_it_plays(player, shown):

@@ -48,8 +48,8 @@ def using_dtype(dtype: Any) -> Iterator[None]:
 
 def _floating_dtype(dtype: Any) -> np.dtype[Any]:
     found: np.dtype[Any] = np.dtype(dtype)
-    if found.kind != "f":
-        raise TypeError(f"the default dtype is a floating one, not {found}")
+    if found.kind != "f" or dtype is None:  # which NumPy takes for float64
+        raise TypeError(f"the default dtype is a floating one, not {dtype if dtype is None else found}")
     return found
 
 

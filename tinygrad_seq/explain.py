@@ -19,6 +19,7 @@ def explained(error: Exception, name: str, arrays: Sequence[Any]) -> Exception:
     shapes = ", ".join(f"{np.shape(array)} {getattr(array, 'dtype', type(array).__name__)}" for array in arrays)
     kind = ShapeError if type(error) is ValueError else type(error)
     cure = next((cure for sign, cure in CURES.items() if sign in str(error)), "")
+    kind = next(public for public in kind.__mro__ if "._" not in public.__module__)  # NumPy's private ones take no message
     return kind(f"{name} of {shapes}{current().scope.place}: {str(error).strip()}{cure}")
 
 

@@ -12,7 +12,7 @@ and the arrays that are kept from step to step. They compute what PyTorch's do, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import isfunction, ismethod
 from math import inf, isfinite, sqrt
 from typing import Any, ClassVar
@@ -340,6 +340,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, erro
     Raises:
         FloatingPointError: the norm is not finite; the message says which gradient is not. None has been changed.
         TypeError: what was given are no parameters (a module, say, instead of `module.parameters()`).
+        ValueError: an iterator that has nothing left to give.
     """
     refuse_limit("max_norm", max_norm)
     clipped = _with_gradients(parameters)
@@ -387,7 +388,7 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
         raise TypeError("an optimiser takes a list of parameters, not a single tensor; put it in a list")
     found = _tensors("an optimiser", parameters)
     if not found:
-        raise ValueError("there are no parameters to learn; an iterator such as module.parameters() gives them only once")
+        raise ValueError("there are no parameters to learn")
     for parameter in found:
         if not isinstance(parameter.node, Leaf):
             raise ValueError(f"{_called(parameter)} is not a leaf that requires a gradient, so it cannot be learned")
@@ -408,6 +409,8 @@ def _tensors(who: str, parameters: Any) -> list[Tensor]:
     if not isinstance(parameters, Iterable):
         raise TypeError(f"{who} takes a list of parameters, not {told(parameters)}{_cure(parameters)}")
     found = list(parameters)
+    if not found and isinstance(parameters, Iterator):
+        raise ValueError(f"{who} was given no parameters: an iterator such as module.parameters() gives them only once")
     for one in found:
         if not isinstance(one, Tensor):
             raise TypeError(f"{who} takes parameters, not {told(one)}{_cure(one)}")

@@ -10,14 +10,13 @@ The other rooms of `tg.bptt` are `vanishing.py`, which measures what time does t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinygrad_seq.over_time import axis_of_time, weights_alone
-from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.states import State, listed, node_in_graph, nodes_of_states
 from tinygrad_seq.sweep import Sweep, seed, sweeping, term_of, unbroadcast
@@ -60,13 +59,13 @@ def weight_gradients(loss: Tensor, weight: Tensor, gradient: Any = None) -> dict
             by_step = {node.scope.t: g}
         axis = None if node in timeless else axis_of_time(node)
         for edge in _edges(node):
-            # A value in time is taken apart by its own step, when its turn comes.
-            if edge[0] in sweep.live and (edge[0] in timeless or (edge[0].scope.t is None and axis_of_time(edge[0]) is None)):
-                held = parts.setdefault(edge[0], {})
-                with _nothing_taped():
-                    terms = _terms(node, g, by_step, edge, axis)
-                for t, term in terms:
-                    held[t] = _sum(held[t], term) if t in held else term
+            if edge[0] not in sweep.live or _is_in_time(edge[0], timeless):
+                continue  # a value in time is taken apart by its own step, when its turn comes
+            held = parts.setdefault(edge[0], {})
+            with _nothing_taped():
+                terms = _terms(node, g, by_step, edge, axis)
+            for t, term in terms:
+                held[t] = _sum(held[t], term) if t in held else term
     return {}
 
 
@@ -93,6 +92,10 @@ def state_gradients(loss: Tensor, states: Sequence[State], gradient: Any = None)
 # ---- taking a sum apart -----------------------------------------------------------------------------------------------
 
 
+def _is_in_time(node: Node, timeless: Collection[Node]) -> bool:
+    return node not in timeless and (node.scope.t is not None or axis_of_time(node) is not None)
+
+
 def _terms(node: Node, g: Any, by_step: Parts, edge: Edge, axis: int | None) -> list[tuple[int | None, Any]]:
     """What flows along one edge, step by step; `axis` is that of time, if the operation is over all of it."""
     if axis is not None:
@@ -104,45 +107,51 @@ def split_by_time(node: Node, g: Any, edge: Edge, axis: int) -> list[Any]:
     """What flows along an edge of an operation over all of time, step by step: for a product, A[t]^T G[t].
 
     A pullback is linear in g, and here the steps do not mix, so it can be called on one step of g and of what was
-    saved. Saved values whose axis is not as long as time (a weight) are the same for all steps. Where that does not
-    give the whole (the pullback knows shapes), g with all other steps set to zero does, more slowly.
+    saved. Where that does not give the whole (the pullback knows shapes), g with all other steps set to zero does, more slowly.
     """
-    parent, pullback, values = edge
-    one = next(part for part in g if part is not None) if isinstance(g, list) else g
-    steps = one.shape[axis]
-
-    def of_step(value: Any, source: int | None, t: int) -> Any:
-        if isinstance(value, list):  # the cotangents of several outputs
-            return [None if part is None else of_step(part, source, t) for part in value]
-        place = axis - (one.ndim - getattr(value, "ndim", 0))
-        if source is None or place < 0 or value.shape[place] != steps:
-            return value
-        return value[(slice(None),) * place + (slice(t, t + 1),)]
-
-    def sliced(t: int) -> Any:
-        given = [of_step(value, source, t) for value, source in zip(values, pullback.sources)]
-        return unbroadcast(pullback.function(of_step(g, Pullback.OUTPUT, t), *given), parent.shape)
-
-    def only(part: Any, t: int) -> Any:
-        if isinstance(part, list):
-            return [None if each is None else only(each, t) for each in part]
-        alone = np.zeros_like(part)
-        alone[(slice(None),) * axis + (t,)] = part[(slice(None),) * axis + (t,)]
-        return alone
-
-    def masked(t: int) -> Any:
-        return _flow(node, only(g, t), edge)
-
+    steps = _one_of(g).shape[axis]
     whole = _flow(node, g, edge)
     try:
         with np.errstate(all="ignore"):
-            terms = [sliced(t) for t in range(steps)]
-            tolerance = 1e3 * np.finfo(one.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
+            terms = [_flow_of_slice(g, edge, axis, t) for t in range(steps)]
+            tolerance = 1e3 * np.finfo(whole.dtype).eps * (np.abs(terms).sum(axis=0).max(initial=0.0) + 1e-30)
             if all(term.shape == whole.shape for term in terms) and np.allclose(sum(terms), whole, rtol=0, atol=tolerance):
                 return terms
     except (ValueError, IndexError, TypeError):
         pass
-    return [masked(t) for t in range(steps)]
+    return [_flow(node, _alone(g, axis, t), edge) for t in range(steps)]
+
+
+def _flow_of_slice(g: Any, edge: Edge, axis: int, t: int) -> Any:
+    """What the pullback makes of step t: of g's slice, and of the slices of those saved values that are as long as time."""
+    parent, pullback, values = edge
+    like = _one_of(g)
+    given = [value if source is None else _slice(value, like, axis, t) for value, source in zip(values, pullback.sources)]
+    return unbroadcast(pullback.function(_slice(g, like, axis, t), *given), parent.shape)
+
+
+def _slice(value: Any, like: Array, axis: int, t: int) -> Any:
+    """Step t of a value that has time where `like` has it, counted from the last axis; any other (a weight) as it is."""
+    if isinstance(value, list):  # the cotangents of several outputs
+        return [None if part is None else _slice(part, like, axis, t) for part in value]
+    place = axis - (like.ndim - getattr(value, "ndim", 0))
+    if place < 0 or value.shape[place] != like.shape[axis]:
+        return value
+    return value[(slice(None),) * place + (slice(t, t + 1),)]
+
+
+def _alone(g: Any, axis: int, t: int) -> Any:
+    """A cotangent with zeros at all steps but t."""
+    if isinstance(g, list):
+        return [None if part is None else _alone(part, axis, t) for part in g]
+    alone, place = np.zeros_like(g), (slice(None),) * axis + (t,)
+    alone[place] = g[place]
+    return alone
+
+
+def _one_of(g: Any) -> Array:
+    """A cotangent, or one of those of several outputs."""
+    return next(part for part in g if part is not None) if isinstance(g, list) else g
 
 
 def _flow(node: Node, g: Any, edge: Edge) -> Any:

@@ -35,10 +35,15 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     Args:
         f: gives a tensor of one element (with `has_aux`, a pair of it and something else).
         argnums: which arguments to differentiate by: a number, or several; negative ones count from the end.
+        has_aux: whether f gives a pair, of which only the first is differentiated.
 
     Returns:
         A function of the same arguments that gives the gradient, of the structure of the argument (a tuple of them
         for several argnums). What f ignores has gradient zero. With `has_aux`, a pair of it and the something else.
+
+    Raises:
+        AutodiffError: when called, if the result has more elements than one.
+        TypeError: if an argument to differentiate by holds no floating numbers, or argnums names none of the arguments.
 
     Example:
         >>> import numpy as np, tinygrad_seq as tg
@@ -85,6 +90,9 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
     Returns:
         The value, and a function that takes a cotangent of the value's structure and gives the tuple of cotangents.
         It may be called many times.
+
+    Raises:
+        AutodiffError: from that function, if the cotangent has not the structure or the shapes of the value.
     """
     trial = Trial(f, args, {}, range(len(args)))
     results = trial.results
@@ -109,6 +117,12 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         f: gives a tensor, or nested lists, tuples and dicts of them.
         primals: the arguments.
         tangents: of the same structure and shapes.
+
+    Returns:
+        The value, and of its structure and shapes the derivative J v.
+
+    Raises:
+        AutodiffError: if the tangents have another structure or other shapes.
     """
     if len(primals) != len(tangents) or [np.shape(as_array(x)) for x in leaves(primals)] != [
         np.shape(as_array(v)) for v in leaves(tangents)
@@ -131,7 +145,12 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """The matrix of all partial derivatives: of shape `f(x).shape + x.shape`.
 
     Where f gives nested lists, tuples and dicts, or x is such, so is the matrix: what f gives, with, in the place of each
-    tensor, the structure of x, holding a matrix for each of its arrays. For several argnums it is a tuple of such.
+    tensor, the structure of x, holding a matrix for each of its arrays. For several argnums it is a tuple of such. It takes one
+    sweep for each element of f(x).
+
+    Args:
+        f: gives a tensor, or nested lists, tuples and dicts of them.
+        argnums: as for `grad`.
 
     Example:
         >>> import numpy as np, tinygrad_seq as tg
@@ -169,7 +188,11 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def hvp(f: Function) -> Callable[[Any, Any], Any]:
-    """The product of the Hessian of f at x with a vector v, without the matrix: `hvp(f)(x, v)`."""
+    """The product of the Hessian of f at x with a vector v, without the matrix: `hvp(f)(x, v)`.
+
+    Args:
+        f: a function of one argument with a scalar result; v has the structure and shapes of that argument.
+    """
     return lambda x, v: vjp(grad(f), x)[1](v)[0]
 
 

@@ -109,7 +109,7 @@ class Event:
     def lines(self) -> list[str]:
         """For each input, what is added to its cotangent: `d h<2> += d z<3> @ W_h.T`."""
         return [
-            f"d {self._label(edge[0])} += {self._expression(edge[1], edge[2])}"
+            f"d {self._label(self._recording.index.get(edge[0]))} += {self._expression(edge[1], edge[2])}"
             for edge in self._edges
             if edge[0] in self._recording.index
         ]
@@ -120,10 +120,10 @@ class Event:
     def __repr__(self) -> str:
         return f"<Event {self.index}: {'; '.join(self.lines) or 'd ' + self.entry.label}>"
 
-    def _label(self, node: Any) -> str:
+    def _label(self, index: int | None) -> str:
         from tinygrad_seq.listing import Entry
 
-        return Entry(self._recording, self._recording.index[node]).label if node in self._recording.index else "…"
+        return "…" if index is None else Entry(self._recording, index).label
 
     def _expression(self, pullback: Pullback, saved: Sequence[Any]) -> str:
         """The pullback, run on values that write down what is done with them."""
@@ -131,7 +131,7 @@ class Event:
         if isinstance(self.cotangent, tuple):
             places = self._recording.outputs[self._node]
             g = [
-                Written(part, f"d {self._recording_label(places[i])}" if i in places else "0")
+                Written(part, f"d {self._label(places[i])}" if i in places else "0")
                 for i, part in enumerate(self.cotangent)
             ]
         else:
@@ -149,11 +149,6 @@ class Event:
         ]
         return f"pullback of {pullback.op}({', '.join(names)})"
 
-    def _recording_label(self, index: int) -> str:
-        from tinygrad_seq.listing import Entry
-
-        return Entry(self._recording, index).label
-
     def _written(self, value: Any, source: int | None) -> Any:
         if source is None:
             return value
@@ -162,7 +157,7 @@ class Event:
         if source == Pullback.ALL_INPUTS:
             return tuple(self._written(part, i) for i, part in enumerate(value))
         place = self.index if source == Pullback.OUTPUT else self._recording.inputs[self.index][source]
-        return value if place is None else Written(value, self._recording_label(place))
+        return value if place is None else Written(value, self._label(place))
 
 
 # ---- values that write down what is done with them --------------------------------------------------------------------
@@ -187,7 +182,7 @@ class Written(NDArrayOperatorsMixin):
         value = getattr(ufunc, method)(*map(_bare, args), **kwargs)
         if method != "__call__":
             return Written(value, f"{ufunc.__name__}.{method}({_listed(args, kwargs)})")
-        if ufunc is np.add and method == "__call__" and any(_is_zero(arg) for arg in args):
+        if ufunc is np.add and any(_is_zero(arg) for arg in args):
             return Written(value, *next((arg.text, arg.binds) for arg in args if isinstance(arg, Written)))  # it only stretches
         if ufunc in _INFIX:
             sign, binds = _INFIX[ufunc]

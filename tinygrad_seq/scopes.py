@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 class Scope:
     """A place in the model and a moment in time; scopes nest, and a nested one inherits step and tags.
 
+    It inherits the time axis as well, unless it says a `t` or a time axis itself: at one step there is no axis of time.
+
     Attributes:
+        parent: the scope around it.
+        part: its own name, "" for none.
         t: the step, counted from the start of the sequence.
         time_axis: which axis of a result is time; index 0 of it is step `steps_from`.
         steps_from: from which step on the scopes inside count.
+        own_tags: those that it was given itself; `tags` has the inherited ones too.
     """
 
     __slots__ = ("parent", "part", "t", "time_axis", "steps_from", "own_tags")
@@ -41,8 +46,8 @@ class Scope:
         self.t: int | None = None if parent is None else parent.t
         if t is not None:
             self.t = int(t) + self.steps_from
-        inherits = parent is not None and t is None and time_axis is None
-        self.time_axis: int | None = parent.time_axis if inherits and parent is not None else time_axis
+        inherits = t is None and time_axis is None
+        self.time_axis: int | None = parent.time_axis if parent is not None and inherits else time_axis
         self.own_tags = tags
 
     @property

@@ -32,6 +32,9 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str 
         dtype: the dtype to convert to.
         name: a label for print and pictures.
 
+    Raises:
+        TypeError: data that is no numbers or truth values, or has a tensor in a list; a gradient for integers.
+
     Example:
         >>> import tinygrad_seq as tg
         >>> tg.tensor([[1.0, 2.0]])
@@ -173,7 +176,11 @@ class Tensor(NumPyLike):
         return implements[Tensor.detach](self)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate value too, when a backward pass comes through."""
+        """Keep the gradient of this intermediate value too, when a backward pass comes through.
+
+        Raises:
+            AutodiffError: it requires no gradient.
+        """
         if not self.requires_grad:
             raise AutodiffError("retain_grad on a tensor that requires no gradient: no backward pass will reach it")
         self._watch().handle = ref(self)
@@ -186,6 +193,9 @@ class Tensor(NumPyLike):
 
         Returns:
             A handle, whose `remove()` takes the hook away again.
+
+        Raises:
+            AutodiffError: it requires no gradient.
         """
         if not self.requires_grad:
             raise AutodiffError("register_hook on a tensor that requires no gradient: no backward pass will reach it")
@@ -219,6 +229,11 @@ class Tensor(NumPyLike):
 
         Args:
             values: of this shape, or broadcast to it; cast to this dtype.
+
+        Raises:
+            AutodiffError: this is the result of an operation, and no leaf.
+            ValueError: values that cannot be broadcast to this shape.
+            TypeError: values of a kind that this dtype cannot hold (floating ones for integers).
         """
         if self.node is not None and not isinstance(self.node, Leaf):
             raise AutodiffError(
@@ -360,6 +375,7 @@ class Parameter(Tensor):
 
     Args:
         data: as for `tensor`; copied.
+        dtype, name: as for `tensor`.
     """
 
     __slots__ = ()

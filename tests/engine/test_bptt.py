@@ -181,3 +181,16 @@ def test_what_is_no_tensor_is_told_by_its_kind():
     W = tg.tensor(np.ones((2, 2)), requires_grad=True)
     with pytest.raises(tg.AutodiffError, match="the gradient was asked for of a list, which is on no graph"):
         tg.bptt.weight_gradients((W * 2).sum(), [W])
+
+
+def test_the_cotangent_of_a_result_that_is_no_scalar_may_be_given():
+    x, *weights = problem()
+    h = np.tanh(tg.tensor(x[0]) @ weights[0])
+    with tg.scope("rnn", t=0):
+        y = np.tanh(h @ weights[1])
+    g = RNG.normal(size=y.shape)
+    parts = tg.bptt.weight_gradients(y, weights[1], gradient=g)
+    (dh,) = tg.bptt.state_gradients(y, [h], gradient=g)
+    y.backward(g)
+    np.testing.assert_allclose(parts[0], weights[1].grad.data, rtol=1e-12)
+    np.testing.assert_allclose(dh, (g * (1 - y.data**2)) @ weights[1].data.T, rtol=1e-12)

@@ -439,3 +439,13 @@ def test_it_ends_with_the_block() -> None:
         np.sqrt(x).sum().backward()
     assert x.grad is not None
     assert np.isinf(x.grad.data).all()
+
+
+def test_how_far_the_check_steps_and_what_it_allows_may_be_said():
+    off = tg.primitive(lambda x: x**2, vjp=dict(x=lambda g, x: g * 2.002 * x), name="off")
+    with pytest.raises(tg.GradientCheckError):
+        tg.check_grads(off, np.array([1.0, 2.0]), order=1)
+    tg.check_grads(off, np.array([1.0, 2.0]), order=1, rtol=0.01)
+    tg.check_grads(off, np.array([1.0, 2.0]), order=1, atol=0.1)
+    kink = np.array([1e-4, -0.5])  # nearer to the kink than the step, which is then shortened
+    tg.check_grads(np.abs, kink, order=1, eps=1e-2)

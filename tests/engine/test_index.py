@@ -281,3 +281,9 @@ def test_writing_into_what_lies_in_memory_by_columns(index: Any) -> None:
         np.testing.assert_array_equal(tg.tensor(array).at[index].add(0.5).data, added)
         np.testing.assert_array_equal(tg.tensor(array).at[index].set(0.5).data, written)
     np.testing.assert_array_equal(tg.tensor(x).T.at[index].add(0.5).data, added)
+
+
+def test_a_stable_sort_gives_the_gradients_of_equal_entries_in_their_order() -> None:
+    x = tg.tensor([2.0, 1.0, 2.0, 1.0], requires_grad=True)
+    (tg.sort(x, kind="stable") * np.arange(4.0, dtype=np.float32)).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [2.0, 0.0, 3.0, 1.0]

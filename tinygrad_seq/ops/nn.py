@@ -32,7 +32,7 @@ def _below_zero(x: Any, axis: Axes) -> Any:
 
 
 def _softmax(x: Any, axis: Axes = -1) -> Any:
-    """exp(x) / sum(exp(x)) along an axis, without overflow.
+    """exp(x) / sum(exp(x)) along an axis or axes, without overflow; of the shape of x, integers as floating numbers.
 
     An entry of -inf has probability 0. Where all of a row are -inf there is no distribution: the row is NaN, and NumPy
     warns of an invalid value. Mask such rows with `where` before the softmax.
@@ -54,6 +54,9 @@ _along_axes = [
     *[shaped((3, 4)), shaped((3, 4), axis=0), shaped((2, 3, 2), axis=-2), shaped((3, 4), axis=(0, 1))],
     *[shaped((4,)), shaped((0, 3)), shaped((3, 0)), view((3, 2))],
 ]
+
+# Of y = softmax(x), dy_i/dx_j = y_i (δ_ij - y_j): every entry feels every other, and the cotangent y_j (g_j - sum_i g_i y_i) has
+# them all. The logarithm's is simpler, d(log y_i)/dx_j = δ_ij - y_j.
 
 softmax = primitive(
     _softmax,
@@ -87,6 +90,8 @@ _dropped = primitive(
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
     """Each entry of x with probability p replaced by 0, the others scaled by 1 / (1 - p), so that the mean stays.
+
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
 
     Args:
         x: a tensor or array of a floating dtype.
@@ -202,6 +207,8 @@ def _normalize(x: Any, axis: Axes = -1, eps: float = 1e-5) -> Any:
 
 
 def _normalize_back(g: Any, x: Any, y: Any, axis: Axes, eps: float) -> Any:
+    """With s = sqrt(var + eps): dy_i/dx_j = (δ_ij - 1/n - y_i y_j / n) / s, since mean and s depend on every entry, too."""
+
     def mean(values: Any) -> Any:
         return values.mean(axis=axis, keepdims=True)
 
@@ -221,7 +228,7 @@ normalize = primitive(
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axes = -1, eps: float = 1e-5) -> Tensor:
-    """weight * (x - mean) / sqrt(var + eps) + bias (J. Ba, J. Kiros, G. Hinton: Layer Normalization, 2016).
+    """weight * (x - mean) / sqrt(var + eps) + bias, of the shape of x (J. Ba, J. Kiros, G. Hinton: Layer Normalization, 2016).
 
     Args:
         x: a tensor or array.
@@ -244,7 +251,10 @@ def _delays(kernel: int, dilation: int) -> list[int]:
 
 
 def _convolve(x: Any, weight: Any, dilation: int = 1) -> Any:
-    """y[t] = sum over k of x[t - (K - 1 - k) * dilation] @ weight[k], where x is zero before its start."""
+    """y[t] = sum over k of x[t - (K - 1 - k) * dilation] @ weight[k], where x is zero before its start.
+
+    x (T, ..., I), weight (K, I, O), y (T, ..., O); van den Oord et al., "WaveNet", 2016, section 2.1.
+    """
     if x.ndim < 2 or weight.ndim != 3 or x.shape[-1] != weight.shape[1]:
         raise ValueError("conv1d_causal takes x (T, ..., I) and a weight (K, I, O)")
     if dilation < 1:

@@ -191,7 +191,7 @@ def _logsumexp(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 
 def _softmax(x: Any, y: Any, axis: Axis) -> Any:
-    """The share of each element in the sum of exponentials whose logarithm is y; 0 for all if the sum is 0."""
+    """The share of each element in the sum of exponentials whose logarithm is y, which is dy/dx; 0 for all if the sum is 0."""
     return np.exp(x - kept(np.where(y == -math.inf, 0, y), x.shape, axis))
 
 
@@ -233,6 +233,9 @@ def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) ->
     y = np.ldexp(np.sqrt(np.sum(np.square(np.ldexp(x, -exponent)), axis=axis, keepdims=True)), exponent)
     return y if keepdims else np.squeeze(y, axis=axes_of(x.shape, axis))
 
+
+# d(var)/dx_i = 2 (x_i - mean) / (n - ddof), for the deviations add up to 0 and what flows through the mean is nothing. The
+# standard deviation y is its square root, d(std)/dx_i = (x_i - mean) / (y (n - ddof)), and a norm y has dy/dx_i = x_i / y.
 
 var = primitive(
     lambda x, axis=None, *, ddof=0, keepdims=False: np.var(x, axis=axis, ddof=ddof, keepdims=keepdims),

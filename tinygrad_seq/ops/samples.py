@@ -35,9 +35,9 @@ def away_from(gap: float, reach: float, kinks: tuple[float, ...] = (0.0,)) -> Dr
     return draw
 
 
-def distinct(spread: float = 1.0) -> Draw:
+def distinct() -> Draw:
     """Numbers of which no two are close, for operations that compare."""
-    return lambda rng, shape: np.asarray(rng.permutation(int(np.prod(shape))).reshape(shape) * spread - 1.3 * spread)
+    return lambda rng, shape: np.asarray(rng.permutation(int(np.prod(shape))).reshape(shape) - 1.3)
 
 
 def integers(low: int, high: int, dtype: Any = int) -> Draw:

@@ -20,7 +20,7 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
-from tinygrad_seq.models.cells import Array
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.ops.elementwise import tanh, where
 from tinygrad_seq.ops.nn import softmax
 

@@ -20,12 +20,12 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.ops.elementwise import relu, sigmoid, tanh
 from tinygrad_seq.ops.nn import softmax
 from tinygrad_seq.scopes import current
 
-Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
 State = Any  # a tensor (B, H), or a tuple of them
 

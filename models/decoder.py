@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.models.attention import Attention, BahdanauAttention, LuongAttention, Memory
-from tinygrad_seq.models.cells import Array, State, call_by_step, parts_of
+from tinygrad_seq.models.cells import State, call_by_step, parts_of
 from tinygrad_seq.models.forcing import by_teacher, chosen
 from tinygrad_seq.models.nn import Dropout, Embedding, Linear
 from tinygrad_seq.models.stacks import forward_only, one_step, output_size, recurrent, start

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import whole
-from tinygrad_seq.models.cells import Array
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.random import generator
 from tinygrad_seq.tensor import as_array
@@ -183,7 +183,7 @@ def beam_search(
     batch = len(first)
     found: list[list[Hypothesis]] = [[] for _ in range(batch)]
     # One beginning, the empty one; the other places are still free, at a log-probability of -inf.
-    total = np.full((batch, beam), -np.inf)
+    total: Array = np.full((batch, beam), -np.inf)
     total[:, 0] = 0
     written = np.zeros((batch, beam, 0), np.int64)
     tokens = np.repeat(first, beam)

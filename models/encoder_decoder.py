@@ -7,7 +7,8 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State, parts_of
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import State, parts_of
 from tinygrad_seq.models.decoder import Decoder
 from tinygrad_seq.models.decoding import Hypothesis
 from tinygrad_seq.models.layer import Layer

@@ -14,7 +14,8 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, OutputRNNCell, call_by_step
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import OutputRNNCell, call_by_step
 from tinygrad_seq.models.forcing import by_teacher
 from tinygrad_seq.models.loop import name_of
 from tinygrad_seq.models.sequence_model import Reader, SequenceModel, checked_tokens, positive

@@ -22,10 +22,9 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.ops.reduce import argmax
 from tinygrad_seq.random import generator
-
-Array = np.ndarray[Any, Any]
 
 
 def by_teacher(teacher: SupportsFloat, steps: int, batch: int) -> Array:

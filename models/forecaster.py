@@ -7,8 +7,9 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.models import stacks
-from tinygrad_seq.models.cells import Array, State
+from tinygrad_seq.models.cells import State
 from tinygrad_seq.models.forcing import by_teacher
 from tinygrad_seq.models.nn import Dropout, Linear
 from tinygrad_seq.models.sequence_model import SequenceModel, checked_features, positive

@@ -15,8 +15,9 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import whole
-from tinygrad_seq.models.cells import Array, Cell, Function, affine, gate
+from tinygrad_seq.models.cells import Cell, Function, affine, gate
 from tinygrad_seq.ops.elementwise import sigmoid, tanh
 from tinygrad_seq.ops.nn import layer_norm
 from tinygrad_seq.ops.shape import split

@@ -9,7 +9,8 @@ import numpy as np
 
 import tinygrad_seq as tg
 from tinygrad_seq import init
-from tinygrad_seq.models.cells import Array, State
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import State
 from tinygrad_seq.models.decoding import Hypothesis, Step, beam_search, sample
 from tinygrad_seq.models.nn import Dropout, Embedding
 from tinygrad_seq.models.sequence_model import SequenceModel, checked_tokens, positive

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State, in_words, numbers, parts_of, parts_that_fit
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import State, in_words, numbers, parts_of, parts_that_fit
 from tinygrad_seq.models.loop import Run, initial_state_of, name_of, unrolled
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.nn import dropout
@@ -245,5 +246,4 @@ def _valid(lengths: Any, steps: int, batch: int) -> Array | None:
         raise tg.ShapeError(f"lengths has one entry for each of {batch} rows, got shape {lengths.shape}")
     if lengths.min() < 0 or lengths.max() > steps:
         raise tg.ShapeError(f"lengths are from 0 to {steps}, the number of steps, got {lengths.tolist()}")
-    valid: Array = np.arange(steps)[:, None] < lengths
-    return valid
+    return tg.data.valid(lengths, steps)

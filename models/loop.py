@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State, call_by_step, in_words, parts_of
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import State, call_by_step, in_words, parts_of
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.recording import Recording
 from tinygrad_seq.scopes import Scope, current, setting

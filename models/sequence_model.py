@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import whole
-from tinygrad_seq.models.cells import Array
 from tinygrad_seq.models.nn import Embedding
 from tinygrad_seq.ops.elementwise import where
 from tinygrad_seq.ops.shape import swapaxes

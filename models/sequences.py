@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.models.cells import Array, State
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.models.cells import State
 from tinygrad_seq.models.nn import Dropout, Linear
 from tinygrad_seq.models.sequence_model import Reader, SequenceModel, positive
 from tinygrad_seq.models.stacks import output_size, recurrent, top_state

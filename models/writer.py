@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.models.attention import Memory
-from tinygrad_seq.models.cells import Array, State
+from tinygrad_seq.models.cells import State
 from tinygrad_seq.models.decoder import Decoder, Said, with_boundary
 from tinygrad_seq.models.decoding import Hypothesis, Step, beam_search, sample
 from tinygrad_seq.models.sequence_model import SequenceModel, checked_tokens

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.over_time import axis_of_time, weights_alone
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.states import State, listed, node_in_graph, nodes_of_states
@@ -29,7 +30,6 @@ __all__ = [
     "weight_gradients", "state_gradients", "flow", "jacobians", "Jacobians", "verdict", "Truncated", "Window", "segments",
 ]  # fmt: skip
 
-Array = np.ndarray[Any, Any]
 Parts = dict[int | None, Any]  # of a cotangent, by the step that they came through
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.random import generator
-
-Array = np.ndarray[Any, Any]
 
 
 class Vocabulary:

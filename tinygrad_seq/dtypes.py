@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Shape = tuple[int, ...]
 
 _process_dtype: list[np.dtype[Any]] = [np.dtype(np.float32)]
 _context_dtype: ContextVar[np.dtype[Any] | None] = ContextVar("default dtype", default=None)

@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.dtypes import default_dtype
+from tinygrad_seq.dtypes import Array, Shape, default_dtype
 from tinygrad_seq.explain import told
 from tinygrad_seq.random import generator
 
-Array = np.ndarray[Any, Any]
-Shape = tuple[int, ...]
 Rng = np.random.Generator | None
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.errors import ShapeError
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.ops.elementwise import where
@@ -25,7 +26,6 @@ from tinygrad_seq.ops.nn import log_softmax
 from tinygrad_seq.scopes import scope
 from tinygrad_seq.tensor import Tensor, as_array
 
-Array = np.ndarray[Any, Any]
 REDUCTIONS = ("mean", "sum", "none")
 
 

@@ -21,10 +21,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import told
 from tinygrad_seq.tensor import Parameter, Tensor, as_array
-
-Array = np.ndarray[Any, Any]
 
 
 class Module:

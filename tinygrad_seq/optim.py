@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import first_nonfinite, told
 from tinygrad_seq.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, PlateauSchedule, Schedule, StepSchedule
 from tinygrad_seq.tape import Leaf
@@ -30,7 +31,6 @@ __all__ = [
     "clip_grad_norm_", "clip_grad_value_",
 ]  # fmt: skip
 
-Array = np.ndarray[Any, Any]
 
 
 class Optimizer:

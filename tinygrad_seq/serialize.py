@@ -22,11 +22,11 @@ import safetensors
 import safetensors.numpy
 
 from tinygrad_seq import random
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.explain import told
 from tinygrad_seq.module import Module
 from tinygrad_seq.optim import Optimizer, Schedule
 
-Array = np.ndarray[Any, Any]
 FORMAT = 1
 DTYPES = {  # safetensors' names for what NumPy has; bfloat16 and the 8-bit floats are not among it
     "F64": "f8", "F32": "f4", "F16": "f2", "BOOL": "b1",

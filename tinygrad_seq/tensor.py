@@ -13,14 +13,13 @@ from weakref import ref
 import numpy as np
 
 from tinygrad_seq import overwritten
-from tinygrad_seq.dtypes import default_dtype, numeric
+from tinygrad_seq.dtypes import Array, default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
 from tinygrad_seq.explain import missing
 from tinygrad_seq.numpy_like import NumPyLike, implements
 from tinygrad_seq.scopes import Scope, current
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Watch, next_serial
 
-Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> Tensor:
     """Make a tensor of a copy of the data.

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.errors import AutodiffError, ShapeError
 from tinygrad_seq.explain import told
 from tinygrad_seq.scopes import current, setting
@@ -26,8 +27,6 @@ from tinygrad_seq.states import PASS_ON, State, listed, node_in_graph, nodes_of_
 from tinygrad_seq.sweep import Sweep, seed, sweeping
 from tinygrad_seq.tape import Node, Watch
 from tinygrad_seq.tensor import Tensor
-
-Array = np.ndarray[Any, Any]
 
 PARTS = {"h": slice(0, 1), "c": slice(1, 2), "both": slice(None)}  # of a state that is a tuple
 

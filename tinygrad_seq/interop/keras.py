@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.interop.links import Array, Gates, Link, given_out, in_one_row, in_two_rows, load
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.interop.links import Gates, Link, given_out, in_one_row, in_two_rows, load
 from tinygrad_seq.models import GRUCell, LSTMCell, RNNCell
 from tinygrad_seq.models.layer import Layer
 

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_seq as tg
+from tinygrad_seq.dtypes import Array
 from tinygrad_seq.tensor import as_array
-
-Array = np.ndarray[Any, Any]
 
 
 class Link(NamedTuple):

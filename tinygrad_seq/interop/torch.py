@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 import tinygrad_seq as tg
-from tinygrad_seq.interop.links import Array, Gates, Link, given_out, in_one_row, in_two_rows, load
+from tinygrad_seq.dtypes import Array
+from tinygrad_seq.interop.links import Gates, Link, given_out, in_one_row, in_two_rows, load
 from tinygrad_seq.models import Embedding, GRUCell, LayerNorm, Linear, LSTMCell, RNNCell
 from tinygrad_seq.models.layer import Layer
 

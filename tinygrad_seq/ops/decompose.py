@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Shape
 from tinygrad_seq.numpy_like import implements
-from tinygrad_seq.ops.samples import Draw, Shape, drawn, normal
+from tinygrad_seq.ops.samples import Draw, drawn, normal
 from tinygrad_seq.primitive import primitive, pulled
 from tinygrad_seq.tensor import Tensor
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq import random
-from tinygrad_seq.dtypes import default_dtype, floating
+from tinygrad_seq.dtypes import Shape, default_dtype, floating
 from tinygrad_seq.ops.elementwise import add, multiply
 from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.linalg import rows
-from tinygrad_seq.ops.samples import Shape, drawn, integers, normal, shaped, strided, view
+from tinygrad_seq.ops.samples import drawn, integers, normal, shaped, strided, view
 from tinygrad_seq.primitive import Sample, primitive, pulled
 from tinygrad_seq.tensor import Tensor, as_array
 

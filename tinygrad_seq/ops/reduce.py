@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_seq.dtypes import floating
+from tinygrad_seq.dtypes import Shape, floating
 from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.samples import Draw, apart, binary, distinct, integers, normal, shaped, view
 from tinygrad_seq.ops.special import over
 from tinygrad_seq.primitive import Sample, primitive
 from tinygrad_seq.pullback import Rule
 
-Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None
 
 # ---- shapes, and samples of them ------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.dtypes import Shape
 from tinygrad_seq.primitive import Sample
 
-Shape = tuple[int, ...]
 Draw = Callable[[np.random.Generator, Shape], Any]
 
 

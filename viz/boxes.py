@@ -10,7 +10,7 @@ from functools import cached_property
 from tinygrad_seq.listing import Entry, Tape
 from tinygrad_seq.primitive import registry
 from tinygrad_seq.scopes import Scope
-from tinygrad_seq.viz.calls import Calls, path_of, safe, within
+from tinygrad_seq.viz.calls import Calls, path_of, safe, step_of, within
 from tinygrad_seq.viz.fold import ELIDED, LEFT_OUT, LINEAR, Group, is_hidden, is_linear
 from tinygrad_seq.viz.gradients import Gradients
 from tinygrad_seq.viz.graph import Grad, Node
@@ -66,7 +66,7 @@ class Boxes:
 
     def _node(self, group: Group, held: Sequence[int], values: Sequence[Value]) -> Node:
         calls, (place, name, number) = self.calls, group
-        last, call, t = calls.entry[values[-1][0]], held[0] if name else number, place[2]
+        last, call, t = calls.entry[values[-1][0]], held[0] if name else number, step_of(place)
         rolled = place[0] == "rolled"
         carries = any(calls.slot[each] in self.crossing for each in held)
         single = calls.is_leaf(call) or calls.is_cut(call)
@@ -82,10 +82,13 @@ class Boxes:
             label, small = (last.name, sign) if last.name else (sign, "")
         if rolled:
             label = at_any_step(label)
-        ends = last.op not in ("leaf", "constant") and not calls.used_by[held[-1]]
-        if ends and last.shape in ((), (1,)) and last.requires_grad:
+        end = calls.entry[held[-1]] if held[-1] in calls.losses else last  # what it is made of may be read later
+        ends = end.op not in ("leaf", "constant") and (not calls.used_by[held[-1]] or held[-1] in calls.losses)
+        if ends and end.shape in ((), (1,)) and end.requires_grad:
             kind = "loss"
-            if not last.name:
+            if end is not last and end.name:
+                label = end.name
+            if not end.name:
                 label, small = "L", small or label
         slot = self.slot(group, held)
         node = Node(
@@ -100,7 +103,7 @@ class Boxes:
 
     def _fold(self, group: Group, held: Sequence[int], values: Sequence[Value], carries: bool) -> tuple[str, str, str]:
         """Kind, label and small print of a box that holds a gate, or a cell."""
-        (role, _, t), name, _ = group
+        (role, t), name = (group[0][0], step_of(group[0])), group[1]
         in_time = t is not None or role == "rolled"
         kind = "cell" if self.level == "rolled" else self.level
         kind = kind if carries or (in_time and (self.level == "gate" or not self.crossing)) else "op"
@@ -239,6 +242,8 @@ class Boxes:
         if last is not None and self.calls.entry[last].shape in ((), (1,)) and self.calls.entry[last].requires_grad:
             node.kind = "loss"
             node.label = f"{self.calls.entry[last].name or node.label}"
+            several = sum(not self.calls.used_by[call] and not self.calls.is_leaf(call) for call in held)
+            node.label += f"\n{several} times" if several > 1 and self.calls.entry[last].name else ""
         return node
 
     def _left_out(
@@ -266,7 +271,7 @@ def boundaries(calls: Calls, group_of: dict[int, Group]) -> tuple[set[str], set[
             if there == here:
                 passes = here[0] == "rolled" and calls.time[source] != calls.time[call]
             else:
-                passes = {there[0], here[0]} <= {"step", "elided"} and there[1] == here[1]
+                passes = calls.is_in_time(source) and calls.is_in_time(call) and there[1] == here[1]
             if passes:
                 crossing.add(calls.slot[source])
             if group_of[source] != group_of[call] or passes:
@@ -314,6 +319,8 @@ def at_any_step(label: str) -> str:
 
 def _id(group: Group, slot: str) -> str:
     role, part, t = group[0]
+    if role == "after":
+        return f"after{t}.{slot}" if t is not None else slot
     in_time = t is not None or role.startswith("init")
     prefix = f"t{t}." if t is not None else "init." if role.startswith("init") else ""
     where = f"{safe(part)}." if part and (in_time or role == "rolled") else ""

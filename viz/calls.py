@@ -21,12 +21,14 @@ from tinygrad_seq.scopes import Scope
 from tinygrad_seq.tape import Output
 from tinygrad_seq.viz.hoisted import OverTime, Value, is_number
 from tinygrad_seq.viz.seen_through import Padding, parts_of_weights
+from tinygrad_seq.viz.windows import Windows
 
 REVERSE = ("backward", "reverse")  # what the tag `direction` says of steps taken from the last to the first
 HIDDEN = ("elided", "rolled")  # the roles of columns that hold several steps
 
 Flow = tuple[Value, Value, int]  # a value that is read, the value that it stands for, and the call of that
-Place = tuple[str, str, int | None]  # the column that a call belongs to: role, part, t; role "lane" is outside of time
+Place = tuple[str, str, int | None]
+"""The column that a call belongs to: role, part, t. The role "lane" is outside of time; "after" with a t is behind that step."""
 
 
 class Calls:
@@ -46,6 +48,8 @@ class Calls:
         slot: for each call, its name within the column: the scope's path, the operation and a number.
         stands_for: for an initial state, the state at its reader's step that takes its part at the next.
         padding: the columns whose step lies beyond the length of every row.
+        losses: the calls that make losses, where there are several.
+        loss_of: for each call outside of time that leads to one, that loss.
         hands_on: for each call that one may see through, the call that it hands on: see `seen_through.py`.
         keeps, kept_by: for each call that keeps the state of rows that are over, the one that makes the state of all others;
             and the other way around.
@@ -81,6 +85,11 @@ class Calls:
         self.stands_for: dict[int, int] = {}
         self.padding: set[Place] = set()
         self._place_operations()
+        windows = Windows(self)
+        self.place |= windows.places
+        self.loss_of = windows.loss_of
+        self.losses = set(windows.loss_of.values())
+        self._first_read = windows.first
         self._name_slots(call for call in self.order if not self.is_leaf(call))
         for keeping, new in self.keeps.items():  # the state's slot is its own at every step
             self.slot[keeping], self.slot[new] = self.slot[new], f"{self.slot[new]}.new"
@@ -92,7 +101,9 @@ class Calls:
         self.hands_on = self._ends.blanks | parts_of_weights(self)
         self.runs: dict[str, tuple[int, ...]] = {}
         self.aside: set[int] = set()
-        self.time = {call: self.place[call][2] for call in self.order}  # also when the steps are hidden
+        self.time = {  # also where the steps are hidden
+            call: None if call in self.loss_of else self.place[call][2] for call in self.order
+        }
 
     def hide(self, runs: dict[str, tuple[int, ...]], role: str = "elided") -> None:
         """Put the steps of these runs, by part, into a column of their own.
@@ -102,15 +113,20 @@ class Calls:
         """
         self.runs = runs
         for call, (kind, part, t) in self.place.items():
-            if kind == "step" and within(runs.get(part, ()), t):
-                self.place[call] = (role, part, None)
+            if within(runs.get(part, ()), t):
+                behind = kind == "after" and call in self.loss_of  # the loss of a hidden window: behind all of them
+                self.place[call] = (role, part, None) if not behind else ("after", part, runs[part][-1])
+                if behind and role == "rolled":
+                    self.place[call] = ("after", "", None)
+                elif behind and within(runs[part], self._first_read[self.loss_of[call]]):
+                    self.aside.add(call)
         sides: dict[str, Callable[[int], list[int]]] = {
             "before": lambda call: [reader for _, reader in self.used_by[call]],
             "after": lambda call: [source for _, _, source in self.reads[call]],
         }
         for call in self.order:
             beside = sides.get(self.place[call][0])
-            if beside is not None and not self.is_leaf(call):
+            if beside is not None and not self.is_leaf(call) and call not in self.loss_of:
                 in_time = [self.place[each][0] for each in beside(call) if self.place[each][0] in ("step", *HIDDEN)]
                 if in_time and set(in_time) == {role}:
                     self.aside.add(call)
@@ -133,6 +149,15 @@ class Calls:
     def is_weight(self, call: int) -> bool:
         """A leaf outside of time that is learned: no initial state, and no input of one step only."""
         return self.is_leaf(call) and self.place[call][0] == "lane" and self.entry[call].node.requires_grad
+
+    def is_in_time(self, call: int) -> bool:
+        """Whether it stands at a step, or on the way from one to the next."""
+        role, _, t = self.place[call]
+        return role in ("step", "elided") or (role == "after" and t is not None and call not in self.loss_of)
+
+    def is_outside(self, call: int) -> bool:
+        """Whether it ran at no step."""
+        return self._t(call) is None
 
     def is_step(self, call: int) -> bool:
         """Whether it is one step of an operation over all of time, or of an array of inputs."""
@@ -329,6 +354,11 @@ class Calls:
             seen[self.place[call], name] += 1
             n = seen[self.place[call], name]
             self.slot[call] = name if n == 1 else f"{name}.{n}"
+
+
+def step_of(place: Place) -> int | None:
+    """The step that a column is, if it is one."""
+    return place[2] if place[0] == "step" else None
 
 
 def path_of(scope: Scope | None) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 
 from tinygrad_seq.listing import Tape
 from tinygrad_seq.viz.boxes import Boxes, Hidden, hidden_states
-from tinygrad_seq.viz.calls import Calls, Place, path_of
+from tinygrad_seq.viz.calls import Calls, Place, path_of, step_of, within
 from tinygrad_seq.viz.cuts import note_what_is_lost
 from tinygrad_seq.viz.fold import ELIDED, KEPT, LEVELS, Group, fold, folds_into, is_hidden, put_together, runs_of, steps_of
 from tinygrad_seq.viz.gradients import Gradients, by_step
@@ -201,8 +201,11 @@ def _columns(calls: Calls) -> tuple[list[Column], dict[Place, int]]:
         run = calls.runs.get(part, ()) if steps else ()
         early = sum(place[2] < run[0] for place in steps if place[2] is not None) if run else len(steps)
         ordered += [*steps[:early], *([(ELIDED, part, None)] if run else []), *steps[early:]]
+        for behind in [place for place in places if place[:2] == ("after", part) and place[2] is not None]:
+            step = (ELIDED, part, None) if within(run, behind[2]) else ("step", *behind[1:])
+            ordered.insert(ordered.index(step) + 1, behind)
         ordered += [place for place in places if place[:2] == ("init-reverse", part)]
-    ordered += [place for place in places if place[0] == "after"]
+    ordered += [place for place in places if place[0] == "after" and place[2] is None]
     hides = {place: calls.runs[place[1]] for place in ordered if place[0] in (ELIDED, "rolled")}
-    columns = [Column(place[0].partition("-")[0], place[1], place[2], hides.get(place, ())) for place in ordered]
+    columns = [Column(place[0].partition("-")[0], place[1], step_of(place), hides.get(place, ())) for place in ordered]
     return columns, {place: i for i, place in enumerate(ordered)}

@@ -46,7 +46,7 @@ def fold(calls: Calls, level: str) -> dict[int, Group]:
         if joined is not None:
             group_of[call] = group_of[joined]
             continue
-        place, name, part = calls.place[call], _name(calls, call, level, names), 0
+        place, name, part = calls.place[call], _name(calls, call, level, names), calls.loss_of.get(call, 0)
         if call in linear and not name:
             name, part = _linear_name(calls, call), linear[call]
         key = (place, name, part)
@@ -92,6 +92,7 @@ def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
     repeated = Counter((calls.place[call], _without_number(calls.slot[call])) for call in calls.aside)
     reads: dict[Group, set[Group]] = defaultdict(set)
     newest: Counter[Place] = Counter()
+    moved: dict[tuple[Place, str], dict[Group, int]] = defaultdict(dict)
     for call, (place, name, number) in group_of.items():
         role = calls.place[call][0]
         if role in HIDDEN:
@@ -103,6 +104,12 @@ def put_together(calls: Calls, group_of: dict[int, Group]) -> dict[int, Group]:
             rolled[call] = group
             continue
         sources = {rolled[source] for _, _, source in calls.reads[call]}
+        if place[0] == "after":  # a loss of a hidden window has moved to where others are; all steps together have one of a name
+            place = calls.place[call]
+            key = (place, name, 0) if rolls and call in calls.loss_of else group
+            group = (place, name, moved[place, name].setdefault(key, len(moved[place, name])) if name else number)
+            if key != group and _reaches(group, sources - {group}, reads):
+                group = (place, name, moved[place, name].setdefault((place, name, call), len(moved[place, name])))
         if call in calls.aside and repeated[place, _without_number(calls.slot[call])] >= least:
             group = (place, LEFT_OUT, newest[place])
             if _reaches(group, sources - {group}, reads):

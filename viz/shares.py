@@ -93,7 +93,9 @@ def weight_shares(calls: Calls, graph: Graph, weights: Sequence[str] | None) -> 
     for call in calls.order:  # an operation over all of time stands in the columns of what it belongs to
         if calls.is_step(call) and (calls.place[call][1], calls.time[call]) in column_of:
             column_of.setdefault((calls.tag(call), calls.time[call] or 0), column_of[calls.place[call][1], calls.time[call] or 0])
-    outside = next((i for i, column in enumerate(graph.columns) if column.role in ("before", "after")), None)
+    outside = next((i for i, column in enumerate(graph.columns) if column.role == "before"), None)
+    if outside is None and graph.columns and graph.columns[-1].role == "after":
+        outside = len(graph.columns) - 1
     found = []
     for call in chosen:
         parts: dict[int | None, dict[Step, Array]] = defaultdict(dict)

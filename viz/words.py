@@ -46,7 +46,8 @@ def _enters_at(graph: Graph) -> dict[str, set[int]]:
 
 def _cuts(graph: Graph) -> list[str]:
     """Where the gradient is stopped on purpose, and how much that keeps away."""
-    cuts = [edge for edge in graph.edges if edge.cut]
+    read = {edge.source for edge in graph.edges}
+    cuts = [edge for edge in graph.edges if edge.cut and edge.target in read]  # behind the last one nothing is cut off
     if not cuts:
         return []
     where = "at a cut" if len(cuts) == 1 else f"at {len(cuts)} cuts"

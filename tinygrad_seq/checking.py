@@ -21,7 +21,7 @@ import numpy as np
 
 from tinygrad_seq.dtypes import using_dtype
 from tinygrad_seq.errors import AnomalyError, AutodiffError, GradientCheckError, PullbackError
-from tinygrad_seq.explain import first_nonfinite, told
+from tinygrad_seq.explain import first_nonfinite, refuse_no_function
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import Sweep, seeds_of, sweeping
@@ -64,8 +64,7 @@ def check_grads(
         >>> import numpy as np, tinygrad_seq as tg
         >>> tg.check_grads(lambda x, p: np.tanh(x @ p["W"] + p["b"]), np.ones((2, 3)), {"W": np.eye(3), "b": 0.5})
     """
-    if not callable(f):
-        raise TypeError(f"check_grads takes a function and its arguments, not {told(f)}")
+    refuse_no_function("check_grads", f, ": check_grads(f, x)")
     if order < 1:
         raise ValueError(f"order is 1 or more, not {order}")
     found = list(_floating(args, "args"))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq.errors import AutodiffError
+from tinygrad_seq.explain import refuse_no_function, told
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.ops.samples import unary
 from tinygrad_seq.primitive import primitive
@@ -27,6 +28,7 @@ from tinygrad_seq.sweep import run, seed, seeds_of
 from tinygrad_seq.tensor import Tensor, as_array, node_of
 
 Function = Callable[..., Any]
+HOW = ": grad(f)(x) is the gradient of f at x, and loss.backward() that of a loss which has been computed already"
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -51,6 +53,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
         Tensor([ 3., 12.], dtype=float64)
     """
 
+    refuse_no_function("grad", f, HOW)
+
     @wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, found = value_and_grad(f, argnums, has_aux)(*args, **kwargs)
@@ -61,6 +65,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """Like `grad`, but the function gives the pair (value, gradient); the value is (value, aux) with `has_aux`."""
+    refuse_no_function("value_and_grad", f, HOW)
 
     @wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -94,6 +99,7 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
     Raises:
         AutodiffError: from that function, if the cotangent has not the structure or the shapes of the value.
     """
+    refuse_no_function("vjp", f, ": vjp(f, x)")
     trial = Trial(f, args, {}, range(len(args)))
     results = trial.results
 
@@ -124,6 +130,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     Raises:
         AutodiffError: if the tangents have another structure or other shapes.
     """
+    refuse_no_function("jvp", f, ": jvp(f, (x,), (v,))")
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError(f"jvp takes tuples, jvp(f, (x,), (v,)), not {told(primals)} as x and {told(tangents)} as v")
     if len(primals) != len(tangents) or [np.shape(as_array(x)) for x in leaves(primals)] != [
         np.shape(as_array(v)) for v in leaves(tangents)
     ]:
@@ -157,6 +166,8 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         >>> tg.jacobian(lambda p: p["a"] * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})["b"]
         Tensor([1., 2.], dtype=float32)
     """
+
+    refuse_no_function("jacobian", f, ": jacobian(f)(x)")
 
     @wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Any:

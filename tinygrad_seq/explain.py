@@ -41,6 +41,12 @@ def told(value: Any) -> str:
     return "None" if value is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{shape}"
 
 
+def refuse_no_function(who: str, f: Any, cure: str = "") -> None:
+    """Raise a TypeError, if what `who` takes for a function is none."""
+    if not callable(f):
+        raise TypeError(f"{who} takes a function, not {told(f)}{cure}")
+
+
 def whole(name: str, value: Any, least: int | None = None) -> int:
     """A whole number that was asked for under this name.
 

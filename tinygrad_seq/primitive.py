@@ -131,8 +131,8 @@ def _is_free(function: Callable[..., Any]) -> bool:
 
 def _refuse_disorder(forward: Callable[..., Any], vjp: Mapping[str, Rule | None]) -> None:
     """Raise on a `vjp` that has a parameter of the forward at another place: then gradients would be mixed up."""
-    if not vjp:
-        raise TypeError("a primitive has at least one input: vjp=dict(x=pullback), or x=None where there is no derivative")
+    if not isinstance(vjp, Mapping) or not vjp:
+        raise TypeError("vjp has an entry for each input, at least one: dict(x=pullback), or x=None where there is no derivative")
     if isinstance(forward, np.ufunc):
         return
     called = list(inspect.signature(forward).parameters)

@@ -17,6 +17,7 @@ import numpy as np
 from tinygrad_seq import overwritten, random
 from tinygrad_seq.dtypes import default_dtype, using_dtype
 from tinygrad_seq.errors import NondeterministicError, OverwrittenError
+from tinygrad_seq.explain import refuse_no_function
 from tinygrad_seq.nested import leaves, rebuilt
 from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import flows_on_to, reachable
@@ -42,6 +43,8 @@ def checkpoint(f: Function) -> Function:
     Raises:
         NondeterministicError: in the backward pass, if f does not give what it gave before.
     """
+
+    refuse_no_function("checkpoint", f, ": checkpoint(f)(x)")
 
     @wraps(f)
     def light(*args: Any, **kwargs: Any) -> Any:

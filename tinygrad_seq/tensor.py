@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_seq import overwritten
 from tinygrad_seq.dtypes import Array, default_dtype, numeric
 from tinygrad_seq.errors import AutodiffError
-from tinygrad_seq.explain import missing
+from tinygrad_seq.explain import missing, refuse_no_function, told
 from tinygrad_seq.numpy_like import NumPyLike, implements
 from tinygrad_seq.scopes import Scope, current
 from tinygrad_seq.tape import Bundle, Leaf, Node, Output, Watch, next_serial
@@ -98,6 +98,8 @@ class Tensor(NumPyLike):
 
     @name.setter
     def name(self, name: str | None) -> None:
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"a name is a string, not {told(name)}")
         node_of(self).name = name
 
     @property
@@ -119,6 +121,8 @@ class Tensor(NumPyLike):
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
+        if not isinstance(wanted, (bool, np.bool_)):
+            raise TypeError(f"requires_grad is True or False, not {wanted!r}")
         if wanted == self.requires_grad:
             return
         if self.node is not None and not isinstance(self.node, Leaf):
@@ -198,6 +202,7 @@ class Tensor(NumPyLike):
         """
         if not self.requires_grad:
             raise AutodiffError("register_hook on a tensor that requires no gradient: no backward pass will reach it")
+        refuse_no_function("register_hook", hook)
         return Hook(self._watch().hooks, hook)
 
     def _watch(self) -> Watch:

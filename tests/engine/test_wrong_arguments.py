@@ -85,6 +85,25 @@ OPTIM = [
     (lambda b: tg.optim.ConstantSchedule(b.optimizer).load_state_dict(None), TypeError, "and not None"),
 ]  # fmt: skip
 
+FUNCTIONS = [
+    (lambda b: tg.grad(3),                                TypeError, r"grad takes a function, not an int: grad\(f\)\(x\)"),
+    (lambda b: tg.grad(b.loss, b.W),                      TypeError, r"not a tensor of shape \(\): .* loss\.backward\(\)"),
+    (lambda b: tg.value_and_grad(None),                   TypeError, "value_and_grad takes a function, not None"),
+    (lambda b: tg.hessian(b.loss),                        TypeError, "takes a function, not a tensor"),
+    (lambda b: tg.jacobian("f"),                          TypeError, "jacobian takes a function, not a str"),
+    (lambda b: tg.vjp(3, 1.0),                            TypeError, "vjp takes a function, not an int"),
+    (lambda b: tg.jvp(3, (1.0,), (1.0,)),                 TypeError, "jvp takes a function, not an int"),
+    (lambda b: tg.jvp(np.tanh, np.ones(2), np.ones(2)),   TypeError, r"jvp\(f, \(x,\), \(v,\)\), not an array of shape"),
+    (lambda b: tg.checkpoint(b.loss),                     TypeError, "checkpoint takes a function, not a tensor"),
+    (lambda b: tg.check_grads(b.loss),                    TypeError, "check_grads takes a function, not a tensor"),
+    (lambda b: b.W.register_hook(3),                      TypeError, "register_hook takes a function, not an int"),
+    (lambda b: tg.tensor([1.0], "cuda"),                  TypeError, "requires_grad is True or False, not 'cuda'"),
+    (lambda b: setattr(b.W, "requires_grad", 1),          TypeError, "requires_grad is True or False, not 1"),
+    (lambda b: tg.tensor([1.0], name=3),                  TypeError, "a name is a string, not an int"),
+    (lambda b: setattr(b.W, "grad", 3),                   ValueError, r"shape \(\) does not fit .* \(3, 3\)"),
+    (lambda b: tg.primitive(np.cosh, vjp=lambda g: g),    TypeError, "vjp has an entry for each input"),
+]  # fmt: skip
+
 TAPE = [
     (lambda b: tg.tape(3),                            TypeError,  "tg.tape needs a tensor, .*not an int"),
     (lambda b: tg.tape(None),                         TypeError,  "not None"),
@@ -234,8 +253,8 @@ THE_REST = [
     [
         pytest.param(*case, id=f"{group}-{number}")
         for group, cases in dict(
-            optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA, fit=FIT,
-            models=MODELS, the_rest=THE_REST,
+            functions=FUNCTIONS, optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA,
+            fit=FIT, models=MODELS, the_rest=THE_REST,
         ).items()
         for number, case in enumerate(cases)
     ],

@@ -96,8 +96,7 @@ class Cast:
             far, near = ends[::-1] if backward else ends
             parallel = self.arrows[backward, near].setdefault(far, [])  # number, delay, label of each
             parallel.append((n, edge.get("delay", 0), edge.get("label", "")))
-            name = f"{edge['from']}-{edge['to']}" + (f"~{len(parallel)}" if len(parallel) > 1 else "")
-            self.ids["edges"].append([edge["kind"], name])
+            self.ids["edges"].append([edge["kind"], edge["id"]])
 
     def forward(self, entry: Entry) -> list[list[int]]:
         """The boxes and arrows at work while an entry is computed."""
@@ -228,6 +227,8 @@ def told(event: Event) -> Data:
 def local(event: Event, way: Edge) -> Data:
     """What a cotangent is multiplied with on one of its ways, in the form that says most.
 
+    Norms are not multiplied on that way, so what is multiplied is told by the `range` of its numbers.
+
     `partials`: the operation is elementwise, and this is its derivative for each element. `jacobian`: of up to 4 × 4,
     outputs by inputs. `saved`: what the pullback has kept of the forward pass. The cotangent times either of the first
     two is what goes out, added up over the axes that broadcasting had stretched.
@@ -237,10 +238,11 @@ def local(event: Event, way: Edge) -> Data:
     if isinstance(g, np.ndarray) and pullback.elementwise:
         with np.errstate(all="ignore"):
             partials = np.broadcast_to(pullback.function(np.ones_like(g), *values), g.shape)
-        return {"kind": "partials", "arrays": [summary(partials)]}
+        return {"kind": "partials", "arrays": [summary(partials)], "range": span_of(partials)}
     if isinstance(g, np.ndarray) and 0 < g.size <= SMALL and 0 < np.prod(parent.shape) <= SMALL:
         rows = [np.ravel(term_of(event._node, unit.reshape(g.shape), way)) for unit in np.eye(g.size, dtype=g.dtype)]
-        return {"kind": "jacobian", "arrays": [summary(np.array(rows))]}
+        jacobian = np.array(rows)
+        return {"kind": "jacobian", "arrays": [summary(jacobian)], "range": span_of(jacobian)}
     kept = [
         (_label(event, place), value)
         for source, value in zip(pullback.sources, values)
@@ -264,6 +266,11 @@ def summary(array: Any) -> Data | None:
     norm = rounded(norm_of([array])) if array.dtype.kind == "f" else None
     full = array.ndim <= 2 and all(n <= SMALL for n in array.shape)
     return {"shape": list(array.shape), "norm": norm} | ({"values": _nested(array.tolist())} if full else {})
+
+
+def span_of(array: Any) -> list[float | str]:
+    """The smallest and the largest number of an array, if there are any and all can be compared."""
+    return [] if array.size == 0 or np.isnan(array).any() else [rounded(float(array.min())), rounded(float(array.max()))]
 
 
 def rounded(x: float) -> float | str:

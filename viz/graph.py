@@ -5,6 +5,7 @@ A drawing is made in stages, each a file, each reading only what the one before 
     hoisted.py   operations over all of time at once, taken apart by step
     calls.py     the calls on a tape, each in its column
     seen_through.py  those of them that only hand on what another made
+    windows.py   losses and cuts before the end of time
     fold.py      what is folded into which box
     boxes.py     the box of each group: its kind, its label, what it shows
     naming.py    labels that are told apart: whose b, which direction's h
@@ -194,9 +195,9 @@ class Edge:
         there: dict[str, Any] = {"from": a, "to": b, "kind": "cut" if self.cut else "forward", "grad": None}
         if self.delay:
             there |= {"delay": self.delay, "label": self.carries}
-        arrows = [there | {"points": [list(p) for p in self.points]}]
+        arrows = [{"id": self.id()} | there | {"points": [list(p) for p in self.points]}]
         if self.grad is not None:
-            back = there | {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
+            back = {"id": self.id(backward=True)} | there | {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
             back |= {"norms": list(self.norms)} if self.norms else {}
             back |= {"full": self.full.data} if self.full else {}
             arrows.append(back | {"points": [list(p) for p in self.twin]})

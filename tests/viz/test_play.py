@@ -184,6 +184,17 @@ def test_every_step_lights_what_it_is_in_the_picture(name, level):
 LAYERED = dict.fromkeys(modelled.LAYERS, modelled.recorded) | dict.fromkeys(modelled.TOPOLOGIES, modelled.topology)
 
 
+@pytest.mark.parametrize("name", ["LSTM", "two layers, two directions", "Bahdanau"])
+@every_level
+def test_every_arrow_that_plays_is_in_the_picture(name, level):
+    """Also a loop's way back, and one of two arrows that join the same boxes."""
+    tape = (modelled.recorded if name in modelled.LAYERS else modelled.topology)(name, 4)[0]
+    drawing = viz.draw(tape, level=level)
+    shown = set(re.findall(r'[ \[]class="(forward|backward|cut)".*? id="([^"]*)"', drawing.source))
+    assert {(kind, arrow) for kind, arrow in film(tape, [drawing.data])["pictures"][0]["edges"]} == shown
+    assert len(shown) == len(drawing.data["edges"])
+
+
 @pytest.mark.parametrize("level", ["cell", "gate", "op"])
 @pytest.mark.parametrize("name", LAYERED)
 def test_an_arrow_from_step_to_step_plays_when_that_step_does(name, level):

@@ -283,7 +283,7 @@ def test_the_page_fits(player, width):
 
 BARS = """
 return [...document.querySelectorAll('.picture > svg [id^="share."][data-state]')]
-  .filter((bar) => getComputedStyle(bar).opacity > 0).map((bar) => bar.id)
+  .filter((bar) => getComputedStyle(bar).visibility === "visible").map((bar) => bar.id)
 """
 
 
@@ -298,7 +298,7 @@ def test_a_bar_appears_when_its_share_is_known(player, shown):
     for k, event in enumerate(tape.events, len(tape) + 1):
         if weight in dict(event.terms) or event.index == weight:
             go(player, k)
-            now = {bar.removeprefix(name) for bar in player.js(BARS)}
+            now = {bar.removeprefix(name) for bar in player.js(BARS) if bar != "share.title" and not bar.endswith(".zero")}
             new, seen = now - seen, now
             assert new == ({".sum"} if event.index == weight else {f".{event.entry.t}{part}" for part in PARTS})
     assert len(seen) == 3 * len(PARTS) + 1
@@ -463,3 +463,61 @@ def test_a_tape_without_a_backward_pass(browser, tmp_path):
 def test_a_missing_browser_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert missing() == "no chromium and no chromedriver on PATH"
+
+
+SEEN = """
+const seen = (element) => getComputedStyle(element).visibility === 'visible' && getComputedStyle(element).opacity > 0;
+const drawn = [...document.querySelectorAll('.picture > svg :is(g.node, g.edge)')].filter(seen);
+const key = [...document.querySelectorAll('.key .scale')].filter(seen);
+return [...drawn.map((g) => [g.id, g.getAttribute('class').split(' ')[1]]), ...key.map(() => ['key', 'scale'])];
+"""
+LATE = ("backward", "trunk", "norm", "share", "scale", "legend")
+
+
+def seen(player, k):
+    """What of the backward pass, and of the words about it, is seen at a position: (id, kind)."""
+    go(player, k)
+    named = ("caption", "share")
+    found = {(name, name.partition(".")[0] if name.startswith(named) else kind) for name, kind in player.js(SEEN)}
+    return {(name, kind) for name, kind in found if kind in (*LATE, "caption") and not name.startswith("legend.forward")}
+
+
+def test_nothing_of_the_backward_pass_is_seen_before_it_has_come_there(player, shown):
+    """No arrow back, no trunk, no norm, no bar, no scale, and nothing in words."""
+    tape = shown[0]
+    turn, last = len(tape), len(tape) + len(tape.events)
+    assert all(seen(player, k) == set() for k in (0, 1, turn // 2, turn))
+    assert {kind for _, kind in seen(player, last)} == {*LATE, "caption"}
+    assert {kind for _, kind in seen(player, turn + 1)} <= {"backward", "legend", "scale", "share"}
+    assert "caption" not in {kind for _, kind in seen(player, last - 1)}
+    for k in range(turn, last + 1, 3):  # a number comes with its arrow, a trunk with its first term
+        now = seen(player, k)
+        arrows = {name for name, kind in now if kind == "backward"}
+        assert {name.removesuffix(".norm") for name, kind in now if kind == "norm"} <= arrows
+        for trunk in (name for name, kind in now if kind == "trunk"):
+            assert any(arrow.endswith(f"-{trunk.removesuffix('.trunk')}") for arrow in arrows)
+
+
+def test_a_product_is_told_as_one_of_numbers_and_not_of_norms(player, shown):
+    """tanh multiplies element by element, by numbers between 0 and 1; log_softmax and a loss's index do not multiply at all."""
+    tape, _, _ = shown
+    signs = "return [...document.querySelectorAll('#player\\\\:numbers .term .sign')].map((sign) => sign.textContent)"
+    squashed = next(n for n, event in enumerate(tape.events) if event.entry.op == "tanh")
+    go(player, len(tape) + squashed + 1)
+    assert player.js(signs) == ["×", "="]
+    local = player.js("return document.querySelectorAll('#player\\\\:numbers .term small')[0].textContent")
+    assert "element by element" in local and " to " in local and "norm" not in local
+
+
+def test_what_is_no_product_has_no_sign_of_one(browser, tmp_path):
+    x = tg.Parameter(np.linspace(0, 1, 40).reshape(4, 10), name="x")
+    with tg.record() as tape:
+        loss = tg.losses.cross_entropy(x, np.array([1, 2, 3, 4]))
+    loss.backward()
+    n = next(n for n, event in enumerate(tape.events) if event.entry.op == "log_softmax")
+    browser.media()
+    browser.open(viz.play(tape, level="op").save(tmp_path / "it.html"))
+    go(browser, len(tape) + n + 1)
+    signs = "return [...document.querySelectorAll('#player\\\\:numbers .term .sign')].map((sign) => sign.textContent)"
+    assert browser.js(signs) == ["", "→"]
+    assert "kept since forward" in text(browser, "numbers")

@@ -64,20 +64,46 @@ steps.forEach((step, i) => step.lit.forEach(([nodes, edges], n) => {
   for (const edge of edges) cast[n].edges[edge].plays(i + 1);
 }));
 
-// The bars below the columns, and their sum: each is known once the sweep has passed the weight's uses at that step.
-const bars = film.bars.map(([id, known]) => {
-  const elements = ["", ".norm", ".number", ".step", ".total"].map((part) => document.getElementById(id + part));
-  return { known, elements: elements.filter(Boolean) };
+// What the backward pass finds out is not seen before it has: the scale once there is a gradient, a number once its arrow has
+// played, a trunk once its first term has, a bar once the sweep has passed the weight's uses at that step, the caption at the end.
+const known = new Map();  // by the element: the step
+cast.forEach(({ edges }, n) => {
+  if (!film.backward.length) return;
+  const svg = [picture, finer][n], prefix = n ? "finer:" : "";
+  const told = (name, step) => svg.querySelectorAll(`g[id^="${prefix}${name}"]`).forEach((g) => known.set(g, step));
+  told("legend.", turn + 1);
+  told("share.", turn + 1);
+  told("caption.", steps.length);
+  for (const g of svg.querySelectorAll(`g[id^="${prefix}legend.forward"]`)) known.delete(g);
+  const trunks = [...svg.querySelectorAll("g.trunk")];
+  for (const trunk of trunks) known.set(trunk, Infinity);
+  film.pictures[n].edges.forEach(([kind, id], i) => {
+    if (kind !== "backward") return;
+    const first = edges[i].backward?.first ?? Infinity;
+    for (const part of [".norm", ".label"]) {
+      const element = document.getElementById(prefix + id.replace(/~back$/, "") + part);
+      if (element) known.set(element, first);
+    }
+    for (const trunk of trunks) {
+      const end = `-${trunk.id.slice(prefix.length, -".trunk".length)}`;
+      if (id.replace(/~\d+$/, "").endsWith(end)) known.set(trunk, Math.min(first, known.get(trunk)));
+    }
+  });
 });
-
-function showBars(k) {
-  for (const { known, elements } of bars) {
-    for (const element of elements) element.dataset.state = k >= known ? "done" : "waiting";
+for (const [id, step] of film.bars) {
+  for (const part of ["", ".norm", ".number", ".most", ".step", ".total"]) {
+    const element = document.getElementById(id + part);
+    if (element) known.set(element, step);
   }
+}
+for (const element of known.keys()) element.classList.add("late");
+
+function showKnown(k) {
+  for (const [element, step] of known) element.dataset.state = k >= step ? "done" : "waiting";
 }
 
 function showPicture(k) {
-  showBars(k);
+  showKnown(k);
   cast.forEach(({ nodes, edges }, n) => {
     const [litNodes, litEdges] = k ? steps[k - 1].lit[n] : [[], []];
     nodes.forEach((actor, i) => actor.show(k, litNodes.includes(i)));
@@ -164,10 +190,12 @@ function matrix(array) {
     ...lines.map((cells) => make("tr", {}, ...cells.map((x) => make("td", {}, digits(x))))));
 }
 
+const normOf = (array) => array.norm === null ? "" : `, norm\u00a0${digits(array.norm)}`;
+const spanOf = ([low, high]) => low === undefined ? "" : low === high ? `, ${digits(low)}` : `, ${digits(low)} to ${digits(high)}`;
+
 // A line of the numbers: a sign, the name of an array, what there is to say of it, and its values if it is small.
-function told(sign, name, array, role = "", more = "") {
-  const norm = array.norm === null ? "" : `, norm\u00a0${digits(array.norm)}`;
-  const what = make("span", { class: "what" }, make("b", {}, name), make("small", {}, role + shape(array) + norm + more));
+function told(sign, name, array, role = "", more = "", size = normOf(array)) {
+  const what = make("span", { class: "what" }, make("b", {}, name), make("small", {}, role + shape(array) + size + more));
   return make("div", { class: "row" }, make("span", { class: "sign" }, sign), what, matrix(array));
 }
 
@@ -194,15 +222,17 @@ function termOf(step, { to, line, local, outgoing }) {
   const [before] = step.incoming;
   const gain = step.incoming.length === 1 && outgoing.norm / before.norm;
   const partial = `∂ ${from} / ∂ ${to}`;
+  // What is multiplied are numbers, not norms; and where the line above is no product, there is no sign of one.
   const factors = {
-    partials: () => [told("×", partial, local.arrays[0], "each element’s, ")],
-    jacobian: () => [told("×", partial, local.arrays[0], "Jacobian, ")],
-    saved: () => local.arrays.length ? local.arrays.map((array, i) => told("×", local.labels[i], array, "kept since forward, "))
+    partials: () => [told("×", partial, local.arrays[0], "element by element, ", "", spanOf(local.range))],
+    jacobian: () => [told("×", partial, local.arrays[0], "as matrices, ", "", spanOf(local.range))],
+    saved: () => local.arrays.length ? local.arrays.map((array, i) => told("", local.labels[i], array, "kept since forward, "))
       : [make("p", { class: "none" }, "It is linear: elements are moved or added up.")],
   }[local.kind]();
   const stretched = local.kind === "partials" && shape(before) !== shape(outgoing) ? ", added up over the stretched axes" : "";
+  const became = Number.isFinite(gain) ? `, ${digits(gain)} times what came in` : "";
   return make("div", { class: "term" }, make("p", { class: "printed" }, line), ...factors,
-    told("=", `to d ${to}`, outgoing, "outgoing, ", (Number.isFinite(gain) ? `, ×${digits(gain)}` : "") + stretched));
+    told(local.kind === "saved" ? "→" : "=", `to d ${to}`, outgoing, "outgoing, ", became + stretched));
 }
 
 function showNumbers(k) {

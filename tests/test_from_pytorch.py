@@ -1,6 +1,6 @@
 """The README's table for those who come from PyTorch: each row has a check here, which runs what it says of this side.
 
-What it says of PyTorch's side is from its documentation; a part was tried with PyTorch 2.13. A row without a check, or a check without a row, fails.
+What it says of PyTorch's side was tried with PyTorch 2.13. A row without a check, or a check without a row, fails.
 """
 
 import re

@@ -7,7 +7,7 @@ sweep. A step says which boxes and arrows of a picture are at work, what the tap
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -91,12 +91,16 @@ class Cast:
                 self.reach[i].add(n)
         # By kind and the box at work there, which is where a gradient begins and a value arrives; then by the other box.
         self.arrows: dict[tuple[bool, int], dict[int, list[tuple[int, int, str]]]] = defaultdict(dict)
+        several: Counter[frozenset[str]] = Counter()  # arrows that join the same boxes, whichever way; each with its way back
         for n, edge in enumerate(picture["edges"]):
             backward, ends = edge["kind"] == "backward", (number[edge["from"]], number[edge["to"]])
             far, near = ends[::-1] if backward else ends
             parallel = self.arrows[backward, near].setdefault(far, [])  # number, delay, label of each
             parallel.append((n, edge.get("delay", 0), edge.get("label", "")))
-            self.ids["edges"].append([edge["kind"], edge["id"]])
+            joined = frozenset((edge["from"], edge["to"]))
+            several[joined] += not backward
+            name = f"{edge['from']}-{edge['to']}" + (f"~{several[joined]}" if several[joined] > 1 else "")
+            self.ids["edges"].append([edge["kind"], name + ("~back" if backward and far == near else "")])
 
     def forward(self, entry: Entry) -> list[list[int]]:
         """The boxes and arrows at work while an entry is computed."""

@@ -195,9 +195,9 @@ class Edge:
         there: dict[str, Any] = {"from": a, "to": b, "kind": "cut" if self.cut else "forward", "grad": None}
         if self.delay:
             there |= {"delay": self.delay, "label": self.carries}
-        arrows = [{"id": self.id()} | there | {"points": [list(p) for p in self.points]}]
+        arrows = [there | {"points": [list(p) for p in self.points]}]
         if self.grad is not None:
-            back = {"id": self.id(backward=True)} | there | {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
+            back = there | {"from": b, "to": a, "kind": "backward", "grad": self.grad.data}
             back |= {"norms": list(self.norms)} if self.norms else {}
             back |= {"full": self.full.data} if self.full else {}
             arrows.append(back | {"points": [list(p) for p in self.twin]})

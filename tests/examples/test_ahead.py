@@ -14,21 +14,6 @@ pytestmark = pytest.mark.xdist_group("ahead")  # one worker runs it
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("ahead")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(ahead, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "ahead.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
 def found():
     return ahead.load()
 

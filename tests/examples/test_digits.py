@@ -1,31 +1,15 @@
 """Digits row by row: a short run, and the opponents on what can be seen by eye."""
 
-import json
 
 import numpy as np
 import pytest
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 digits = script("digits")
 
 pytestmark = pytest.mark.xdist_group("digits")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("digits")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(digits, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "digits.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

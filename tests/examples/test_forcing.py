@@ -1,6 +1,5 @@
 """Teacher forcing: a short run, and what its figures are made of."""
 
-import json
 
 import numpy as np
 import pytest
@@ -8,27 +7,12 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq.models import OutputRNNCell
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 forcing = script("forcing")
 
 pytestmark = pytest.mark.xdist_group("forcing")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("forcing")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(forcing, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "forcing.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The character model: a short run, and what its figures are made of."""
 
-import json
 
 import numpy as np
 import pytest
@@ -17,18 +16,8 @@ pytestmark = pytest.mark.xdist_group("hamlet")  # one worker runs it
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("hamlet")
-
-
-@pytest.fixture(scope="module")
 def done(folder):
     return ran(hamlet, folder, "--quick", "--seed", 2)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "hamlet.json").read_text(encoding="utf-8"))
 
 
 def test_one_short_epoch_already_beats_the_frequency_of_characters(figures):

@@ -1,13 +1,12 @@
 """Names: a short run, and what its figures are made of, by hand."""
 
-import json
 
 import numpy as np
 import pytest
 
 import tinygrad_seq as tg
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 names = script("names")
@@ -15,21 +14,6 @@ Name = names.Name
 AB = tg.data.Vocabulary("ab")
 
 pytestmark = pytest.mark.xdist_group("names")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("names")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(names, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "names.json").read_text(encoding="utf-8"))
 
 
 def test_names_are_read_with_who_bears_them():

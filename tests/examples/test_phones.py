@@ -1,31 +1,15 @@
 """Spelling to phones: a short run, and the words in it."""
 
-import json
 
 import numpy as np
 import pytest
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 phones = script("phones")
 
 pytestmark = pytest.mark.xdist_group("phones")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("phones")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(phones, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "phones.json").read_text(encoding="utf-8"))
 
 
 def test_the_dictionary_is_read_without_stress():

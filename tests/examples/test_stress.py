@@ -1,32 +1,16 @@
 """Stress: a short run, and the counting by hand."""
 
-import json
 
 import numpy as np
 import pytest
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 stress = script("stress")
 AARON = stress.word("aaron", "EH1 R AH0 N")
 
 pytestmark = pytest.mark.xdist_group("stress")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("stress")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(stress, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "stress.json").read_text(encoding="utf-8"))
 
 
 def test_words_are_read_with_the_stress_apart():

@@ -1,13 +1,12 @@
 """Surnames: a short run, and Bayes' rule by hand."""
 
-import json
 
 import numpy as np
 import pytest
 
 import tinygrad_seq as tg
 
-from .in_process import ran, refused, told
+from .in_process import refused, told
 from .scripts import assert_whole_png, rows_of, script
 
 surnames = script("surnames")
@@ -15,21 +14,6 @@ Names = surnames.Names
 LETTERS = tg.data.Vocabulary.of("ab", special=("^", "$"), unknown="?")
 
 pytestmark = pytest.mark.xdist_group("surnames")  # one worker runs it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("surnames")
-
-
-@pytest.fixture(scope="module")
-def done(folder):
-    return ran(surnames, folder, "--quick", "--seed", 1)
-
-
-@pytest.fixture(scope="module")
-def figures(done, folder):
-    return json.loads((folder / "surnames.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

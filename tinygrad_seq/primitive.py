@@ -271,7 +271,8 @@ class Primitive:
         inputs = in_slots([node_of(operand) for operand in operands])
         saved = () if take is None else take(self._values(arrays, params, y))
         if self.several:
-            return results_of(Bundle(self.name, *inputs, params or None, routes, saved, context.scope, requires_grad), y)
+            bundle = Bundle(self.name, *inputs, params or None, routes, saved, (), None, context.scope, requires_grad)
+            return results_of(bundle, y)
         return result_of(self.name, *inputs, params or None, routes, saved, y, context.scope, requires_grad)
 
     # ---- what is saved, and the way back --------------------------------------------------------------------------
@@ -364,7 +365,8 @@ class Unary(Primitive):
         else:
             saved = take(self._values((array,), params, y) if self._names_more else (array, y))
         if self.several:
-            return results_of(Bundle(self.name, node, ABSENT, (), params or None, routes, saved, context.scope, True), y)
+            bundle = Bundle(self.name, node, ABSENT, (), params or None, routes, saved, (), None, context.scope, True)
+            return results_of(bundle, y)
         return result_of(self.name, node, ABSENT, (), params or None, routes, saved, y, context.scope, True)
 
 

@@ -79,7 +79,7 @@ class Replay:
         self._outside = _read_from_outside(results, self._started)
         self._facts = [_fingerprint(y) for y in results]
         routes = tuple((i, _Recomputed(self, i), _everything) for i in range(len(self._outside)))
-        bundle = Bundle("checkpoint", *in_slots(self._outside), None, routes, (), self._scope, True)
+        bundle = Bundle("checkpoint", *in_slots(self._outside), None, routes, (), (), None, self._scope, True)
         outputs = iter(results_of(bundle, [y.data for y in results if isinstance(y, Tensor)]))
         for y in results:
             if isinstance(y, Tensor):

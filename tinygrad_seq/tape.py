@@ -202,27 +202,13 @@ class Bundle(Node):
     """What the outputs of one call share, where there are several: the operation's inputs and routes.
 
     Each output is a node of its own that leads here, so that all cotangents meet in one pullback. A bundle is no
-    entry of the tape, having no value.
+    entry of the tape, having no value, and so no shape or dtype.
     """
 
     __slots__ = ("shapes", "dtypes")
 
     shapes: tuple[tuple[int, ...], ...]  # of the outputs
     dtypes: tuple[Any, ...]
-
-    def __init__(
-        self,
-        op: str,
-        first: Any,
-        second: Any,
-        others: Sequence[Any],
-        params: Mapping[str, Any] | None,
-        routes: tuple[Route, ...],
-        saved: Sequence[Any],
-        scope: Scope,
-        requires_grad: bool,
-    ) -> None:
-        super().__init__(op, first, second, others, params, routes, saved, (), None, scope, requires_grad)
 
     def filled(self, cotangents: Sequence[Any]) -> list[Any]:
         """A cotangent for each output: those that there are, and zeros in place of None."""

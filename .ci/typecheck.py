@@ -32,8 +32,11 @@ def main() -> int:
     seen = re.search(r"no issues found in (\d+) source file", run.stdout)
     on_disk = sum(1 for folder in source_folders().values() for _ in folder.rglob("*.py"))
     if seen is None or int(seen[1]) != on_disk:
-        print(f"mypy saw {seen[1] if seen else 'an unknown number of'} files, but there are {on_disk} on disk: "
-              "is a package missing in pyproject.toml?", file=sys.stderr)
+        print(
+            f"mypy saw {seen[1] if seen else 'an unknown number of'} files, but there are {on_disk} on disk: "
+            "is a package missing in pyproject.toml?",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

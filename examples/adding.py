@@ -104,9 +104,7 @@ class Trained(NamedTuple):
     def figures(self) -> dict[str, Any]:
         """As plain data."""
         size = sum(parameter.size for parameter in self.model.parameters())
-        return dict(
-            kind=self.kind, lr=self.rate, parameters=size, seconds=self.seconds, mse=self.error, losses=self.losses
-        )
+        return dict(kind=self.kind, lr=self.rate, parameters=size, seconds=self.seconds, mse=self.error, losses=self.losses)
 
 
 def train(kind: str, rate: float, arguments: argparse.Namespace, held_out: tuple[Array, Array]) -> Trained:

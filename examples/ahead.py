@@ -258,9 +258,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             ours, theirs = (error(forecasts[name][who], series) for who in (gru, opponent))
             rows.append(Row(name, f"{series.unit} of error", gru, ours, opponent, theirs, seconds, less_is_better=True))
 
-    errors = {
-        name: {who: error(each, series) for who, each in forecasts[name].items()} for name, series in found.items()
-    }
+    errors = {name: {who: error(each, series) for who, each in forecasts[name].items()} for name, series in found.items()}
     for name, some in errors.items():
         print(f"\n{name}, {len(found[name].values) - found[name].known} steps held out, error in {found[name].unit}:\n")
         print(table(["model", "error"], [[who, f"{value:.3f}"] for who, value in some.items()]))

@@ -1,5 +1,7 @@
 """What the examples share: options, data, tables, and files that are written whole. Each example reads without it.
 
+An example begins and ends with
+
     arguments = options(__doc__, steps=1000).parse_args()
     rows = read_rows("sunspots.csv")
     print(table(["model", "error"], [["persistence", 0.31], ["LSTM", 0.22]]))
@@ -35,9 +37,7 @@ def options(doc: str | None, **counts: int) -> argparse.ArgumentParser:
         **counts: options of this example that are numbers of at least 1, with their defaults: `steps=1000`.
     """
     first, _, rest = (doc or "").strip().partition("\n")
-    parser = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=first, epilog=rest.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in counts.items():
         parser.add_argument(f"--{name}", type=at_least_one, default=default, metavar="N", help=f"(default: {default})")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="for weights and samples (default: 0)")

@@ -1,5 +1,7 @@
 """The pictures of the README: each is made here, and by nothing else.
 
+On the command line:
+
     make pictures                                        all of them, into docs/pictures
     python examples/pictures.py --only gradient-flow     one of them
 """

@@ -144,8 +144,7 @@ def _one_by_one(
             break
     rows = np.array(written).T
     return [
-        Hypothesis(row[:n], float(p), float(p), not unfinished)
-        for row, n, p, unfinished in zip(rows, lengths, total, running)
+        Hypothesis(row[:n], float(p), float(p), not unfinished) for row, n, p, unfinished in zip(rows, lengths, total, running)
     ]
 
 

@@ -201,7 +201,7 @@ class EncoderDecoder(Writer):
             max_length: the most tokens to write; the model's by default.
         """
         found = self.search(source, lengths, beam=beam, length_penalty=length_penalty, n_best=1, max_length=max_length)
-        return [best.tokens for best, in found]
+        return [best.tokens for (best,) in found]
 
     def search(
         self,

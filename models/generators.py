@@ -125,7 +125,7 @@ class SequenceGenerator(Writer):
             max_length: the most tokens to write; the model's by default.
         """
         found = self.search(x, rows=rows, beam=beam, length_penalty=length_penalty, n_best=1, max_length=max_length)
-        return [best.tokens for best, in found]
+        return [best.tokens for (best,) in found]
 
     def search(
         self,

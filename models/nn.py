@@ -145,9 +145,7 @@ class CausalConv1d(tg.Module):
         dilation: int = 1,
         batch_first: bool = False,
     ) -> None:
-        _refuse_less_than_one(
-            self, input_size=input_size, output_size=output_size, kernel_size=kernel_size, dilation=dilation
-        )
+        _refuse_less_than_one(self, input_size=input_size, output_size=output_size, kernel_size=kernel_size, dilation=dilation)
         self.input_size = input_size
         self.dilation = dilation
         self.batch_first = batch_first

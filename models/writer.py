@@ -88,9 +88,7 @@ class Writer(SequenceModel):
             beam=beam, length_penalty=length_penalty, n_best=n_best,
         )  # fmt: skip
 
-    def _sampled(
-        self, begin: Beginning, temperature: float, top_k: int | None, max_length: int | None
-    ) -> list[Hypothesis]:
+    def _sampled(self, begin: Beginning, temperature: float, top_k: int | None, max_length: int | None) -> list[Hypothesis]:
         """For each row a sequence at random."""
         return sample(
             self._step(begin.memory), begin.states, self._start(begin), self._most(max_length), self.decoder.boundary,

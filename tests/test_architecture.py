@@ -23,9 +23,9 @@ PACKAGE_OF = {folder: package for package, folder in FOLDERS.items()}
 class Rule:
     """What the files of one room may import."""
 
-    ours: frozenset[str]                 # rooms
-    eager: frozenset[str]                # libraries
-    lazy: frozenset[str] = frozenset()   # libraries, inside a function only
+    ours: frozenset[str]  # rooms
+    eager: frozenset[str]  # libraries
+    lazy: frozenset[str] = frozenset()  # libraries, inside a function only
 
 
 def rule(ours: str, eager: str, lazy: str = "") -> Rule:
@@ -33,13 +33,13 @@ def rule(ours: str, eager: str, lazy: str = "") -> Rule:
 
 
 RULES = {
-    "engine":  rule("engine", "numpy safetensors", lazy="tqdm"),           # tqdm: the extra `progress`
+    "engine": rule("engine", "numpy safetensors", lazy="tqdm"),  # tqdm: the extra `progress`
     "interop": rule("engine models interop", "numpy safetensors", lazy="onnx torch"),
-    "models":  rule("engine models", "numpy"),
-    "viz":     rule("engine viz", "numpy graphviz", lazy="matplotlib"),
-    "gallery": rule("engine viz models", "numpy graphviz", lazy="matplotlib"),     # the two files of GALLERY
+    "models": rule("engine models", "numpy"),
+    "viz": rule("engine viz", "numpy graphviz", lazy="matplotlib"),
+    "gallery": rule("engine viz models", "numpy graphviz", lazy="matplotlib"),  # the two files of GALLERY
 }
-ROOM_OF_PACKAGE = {                                                                # the longest name first
+ROOM_OF_PACKAGE = {  # the longest name first
     "tinygrad_seq.interop": "interop",
     "tinygrad_seq.models": "models",
     "tinygrad_seq.viz": "viz",
@@ -77,8 +77,10 @@ def imports(tree: ast.Module, package: str) -> Iterator[tuple[int, str, bool]]:
                 base = package.rsplit(".", level - 1)[0] if level else ""
                 start = ".".join(part for part in (base, module) if part)
                 yield from ((node.lineno, f"{start}.{alias.name}", eager) for alias in names)
-            case ast.Call(func=ast.Name(id="__import__") | ast.Name(id="import_module") | ast.Attribute(attr="import_module"),
-                          args=[ast.Constant(value=str(name)), *_]):
+            case ast.Call(
+                func=ast.Name(id="__import__") | ast.Name(id="import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
                 level = len(name) - len(name.lstrip("."))
                 base = package.rsplit(".", level - 1)[0] + "." if level else ""
                 yield node.lineno, base + name[level:], eager
@@ -133,59 +135,65 @@ def test_nobody_imports_the_bare_folders() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(("path", "source"), [
-    ("tinygrad_seq/tape.py",           "import tinygrad_seq.models"),
-    ("tinygrad_seq/tape.py",           "from tinygrad_seq import viz"),
-    ("tinygrad_seq/tape.py",           "from . import viz"),
-    ("tinygrad_seq/tape.py",           "from .models.cells import LSTMCell"),
-    ("tinygrad_seq/tape.py",           "from .interop import load_torch"),
-    ("tinygrad_seq/__init__.py",       "from . import models"),
-    ("tinygrad_seq/ops/linalg.py",     "from ..viz import draw"),
-    ("tinygrad_seq/ops/__init__.py",   "from ..models import RNN"),
-    ("tinygrad_seq/tape.py",           "def f():\n    from tinygrad_seq import models"),
-    ("tinygrad_seq/tape.py",           "if TYPE_CHECKING:\n    from .models import RNN"),
-    ("tinygrad_seq/tape.py",           "import importlib\nimportlib.import_module('tinygrad_seq.viz')"),
-    ("tinygrad_seq/tape.py",           "from importlib import import_module\nimport_module('.viz', __package__)"),
-    ("tinygrad_seq/tape.py",           "__import__('models')"),
-    ("tinygrad_seq/tape.py",           "import models"),
-    ("tinygrad_seq/tape.py",           "import torch"),
-    ("tinygrad_seq/progress.py",       "from tqdm import tqdm"),
-    ("models/cells.py",                "def f():\n    from tqdm import tqdm"),
-    ("viz/draw.py",                    "def f():\n    import tqdm"),
-    ("tinygrad_seq/tape.py",           "def f():\n    import graphviz"),
-    ("tinygrad_seq/tape.py",           "import examples.demo"),
-    ("tinygrad_seq/tape.py",           "import tests.engine"),
-    ("tinygrad_seq/interop/torch.py",  "from ..viz import draw"),
-    ("tinygrad_seq/interop/torch.py",  "import torch"),
-    ("models/cells.py",                "from ..viz import draw"),
-    ("models/cells.py",                "from .. import viz"),
-    ("models/cells.py",                "from ..interop import load_torch"),
-    ("models/cells.py",                "import graphviz"),
-    ("models/__init__.py",             "from .. import viz"),
-    ("viz/draw.py",                    "from ..models import RNN"),
-    ("viz/draw.py",                    "import matplotlib.pyplot as plt"),
-    ("viz/draw.py",                    "from ..interop import load_torch"),
-    ("viz/sub/gallery.py",             "from ...models import RNN"),
-    ("viz/gallery.py",                 "from ..interop import load_torch"),
-])
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("tinygrad_seq/tape.py", "import tinygrad_seq.models"),
+        ("tinygrad_seq/tape.py", "from tinygrad_seq import viz"),
+        ("tinygrad_seq/tape.py", "from . import viz"),
+        ("tinygrad_seq/tape.py", "from .models.cells import LSTMCell"),
+        ("tinygrad_seq/tape.py", "from .interop import load_torch"),
+        ("tinygrad_seq/__init__.py", "from . import models"),
+        ("tinygrad_seq/ops/linalg.py", "from ..viz import draw"),
+        ("tinygrad_seq/ops/__init__.py", "from ..models import RNN"),
+        ("tinygrad_seq/tape.py", "def f():\n    from tinygrad_seq import models"),
+        ("tinygrad_seq/tape.py", "if TYPE_CHECKING:\n    from .models import RNN"),
+        ("tinygrad_seq/tape.py", "import importlib\nimportlib.import_module('tinygrad_seq.viz')"),
+        ("tinygrad_seq/tape.py", "from importlib import import_module\nimport_module('.viz', __package__)"),
+        ("tinygrad_seq/tape.py", "__import__('models')"),
+        ("tinygrad_seq/tape.py", "import models"),
+        ("tinygrad_seq/tape.py", "import torch"),
+        ("tinygrad_seq/progress.py", "from tqdm import tqdm"),
+        ("models/cells.py", "def f():\n    from tqdm import tqdm"),
+        ("viz/draw.py", "def f():\n    import tqdm"),
+        ("tinygrad_seq/tape.py", "def f():\n    import graphviz"),
+        ("tinygrad_seq/tape.py", "import examples.demo"),
+        ("tinygrad_seq/tape.py", "import tests.engine"),
+        ("tinygrad_seq/interop/torch.py", "from ..viz import draw"),
+        ("tinygrad_seq/interop/torch.py", "import torch"),
+        ("models/cells.py", "from ..viz import draw"),
+        ("models/cells.py", "from .. import viz"),
+        ("models/cells.py", "from ..interop import load_torch"),
+        ("models/cells.py", "import graphviz"),
+        ("models/__init__.py", "from .. import viz"),
+        ("viz/draw.py", "from ..models import RNN"),
+        ("viz/draw.py", "import matplotlib.pyplot as plt"),
+        ("viz/draw.py", "from ..interop import load_torch"),
+        ("viz/sub/gallery.py", "from ...models import RNN"),
+        ("viz/gallery.py", "from ..interop import load_torch"),
+    ],
+)
 def test_the_check_catches(path: str, source: str) -> None:
     assert len(violations(source, path)) == 1
 
 
-@pytest.mark.parametrize(("path", "source"), [
-    ("tinygrad_seq/tape.py",           "import numpy as np\nimport safetensors.numpy\nimport collections.abc"),
-    ("tinygrad_seq/tape.py",           "from . import ops\nfrom .ops import nn"),
-    ("tinygrad_seq/ops/linalg.py",     "from ..tensor import Tensor\nfrom . import nn\nfrom .. import tape"),
-    ("tinygrad_seq/progress.py",       "def f():\n    from tqdm import tqdm"),
-    ("tinygrad_seq/modelsize.py",      "from tinygrad_seq import vizier, modelsize"),
-    ("tinygrad_seq/interop/torch.py",  "from ..models import LSTM\nfrom .onnx import f\ndef f():\n    import torch"),
-    ("models/cells.py",                "from ..tensor import Tensor\nfrom .. import sigmoid\nfrom . import layers"),
-    ("models/cells.py",                "import tinygrad_seq as tg\nimport tinygrad_seq.ops"),
-    ("viz/draw.py",                    "import graphviz.backend\nfrom ..tape import Tape"),
-    ("viz/draw.py",                    "def f():\n    import matplotlib.pyplot as plt"),
-    ("viz/draw.py",                    "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"),
-    ("viz/__main__.py",                "from ..models import RNN"),
-    ("viz/gallery.py",                 "from tinygrad_seq import models"),
-])
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("tinygrad_seq/tape.py", "import numpy as np\nimport safetensors.numpy\nimport collections.abc"),
+        ("tinygrad_seq/tape.py", "from . import ops\nfrom .ops import nn"),
+        ("tinygrad_seq/ops/linalg.py", "from ..tensor import Tensor\nfrom . import nn\nfrom .. import tape"),
+        ("tinygrad_seq/progress.py", "def f():\n    from tqdm import tqdm"),
+        ("tinygrad_seq/modelsize.py", "from tinygrad_seq import vizier, modelsize"),
+        ("tinygrad_seq/interop/torch.py", "from ..models import LSTM\nfrom .onnx import f\ndef f():\n    import torch"),
+        ("models/cells.py", "from ..tensor import Tensor\nfrom .. import sigmoid\nfrom . import layers"),
+        ("models/cells.py", "import tinygrad_seq as tg\nimport tinygrad_seq.ops"),
+        ("viz/draw.py", "import graphviz.backend\nfrom ..tape import Tape"),
+        ("viz/draw.py", "def f():\n    import matplotlib.pyplot as plt"),
+        ("viz/draw.py", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"),
+        ("viz/__main__.py", "from ..models import RNN"),
+        ("viz/gallery.py", "from tinygrad_seq import models"),
+    ],
+)
 def test_the_check_lets_pass(path: str, source: str) -> None:
     assert violations(source, path) == []

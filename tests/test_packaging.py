@@ -25,13 +25,19 @@ for package in tinygrad_seq, tinygrad_seq.models, tinygrad_seq.viz:
     print(package.__file__)
 """
 
-pytestmark = pytest.mark.xdist_group("packaging")      # one worker builds
+pytestmark = pytest.mark.xdist_group("packaging")  # one worker builds
 
 
 def run(*arguments: str | Path, cwd: Path, **environment: str) -> str:
     """Run Python in `cwd` and return what it printed."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=os.environ | environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -76,7 +82,7 @@ def test_wheel_holds_every_source_file_and_no_other(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert packed == on_disk
-    assert {name.split("/")[0] for name in packed} == {"tinygrad_seq"}      # no top-level models or viz
+    assert {name.split("/")[0] for name in packed} == {"tinygrad_seq"}  # no top-level models or viz
     assert {f"{package.replace('.', '/')}/py.typed" for package in FOLDERS} <= packed
 
 
@@ -104,17 +110,20 @@ def test_metadata(metadata: Message) -> None:
     assert str(metadata.get_payload()).strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
 
 
-@pytest.mark.parametrize(("system", "machine", "has_wheel"), [
-    ("linux",   "x86_64",  True),
-    ("linux",   "aarch64", True),
-    ("linux",   "riscv64", False),
-    ("darwin",  "arm64",   True),
-    ("darwin",  "x86_64",  True),
-    ("win32",   "AMD64",   True),
-    ("win32",   "ARM64",   True),
-    ("win32",   "x86",     False),
-    ("freebsd", "amd64",   False),
-])
+@pytest.mark.parametrize(
+    ("system", "machine", "has_wheel"),
+    [
+        ("linux", "x86_64", True),
+        ("linux", "aarch64", True),
+        ("linux", "riscv64", False),
+        ("darwin", "arm64", True),
+        ("darwin", "x86_64", True),
+        ("win32", "AMD64", True),
+        ("win32", "ARM64", True),
+        ("win32", "x86", False),
+        ("freebsd", "amd64", False),
+    ],
+)
 def test_graphviz_pure_is_required_where_it_has_wheels(metadata: Message, system: str, machine: str, has_wheel: bool) -> None:
     needed = {
         requirement.name

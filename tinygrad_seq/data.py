@@ -1,5 +1,7 @@
 """From text and sequences to arrays, time first. Needs `random.py`.
 
+A text is read in batches of rows, each of which goes on where it stopped in the batch before:
+
     vocabulary = Vocabulary.of(text)
     for x, y in batches(vocabulary.encode(text), batch_size=32, steps=64):     # (64, 32) each, y one step ahead
         ...

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 def events(recording: Recording, loss: Tensor, gradient: Any, through_cuts: bool) -> Iterator[Event]:
     """The sweep from `loss` as events, lazily. Between two events nothing of ours is switched."""
     if loss.node is None or not (loss.requires_grad or through_cuts):
-        raise AutodiffError(
-            f"a sweep from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient"
-        )
+        raise AutodiffError(f"a sweep from a tensor of shape {loss.shape} that does not depend on anything requiring a gradient")
     sweep = Sweep({loss.node: seed(loss, gradient)}, careful=True, through_cuts=through_cuts, reread=True)
     steps = iter(sweep)
 
@@ -130,10 +128,7 @@ class Event:
         g: Any
         if isinstance(self.cotangent, tuple):
             places = self._recording.outputs[self._node]
-            g = [
-                Written(part, f"d {self._label(places[i])}" if i in places else "0")
-                for i, part in enumerate(self.cotangent)
-            ]
+            g = [Written(part, f"d {self._label(places[i])}" if i in places else "0") for i, part in enumerate(self.cotangent)]
         else:
             g = Written(self.cotangent, f"d {self.entry.label}")
         given = [self._written(value, source) for value, source in zip(saved, pullback.sources)]
@@ -144,9 +139,7 @@ class Event:
             result = None
         if isinstance(result, Written):
             return result.text
-        names = [part.text for part in (g if isinstance(g, list) else [g])] + [
-            v.text for v in given if isinstance(v, Written)
-        ]
+        names = [part.text for part in (g if isinstance(g, list) else [g])] + [v.text for v in given if isinstance(v, Written)]
         return f"pullback of {pullback.op}({', '.join(names)})"
 
     def _written(self, value: Any, source: int | None) -> Any:

@@ -128,11 +128,7 @@ class Tape:
         return Entry(self._recording, i, self._step if self._recording.nodes[i].scope.t is None else None)
 
     def __contains__(self, value: object) -> bool:
-        return (
-            isinstance(value, Tensor)
-            and value.node is not None
-            and self._recording.index.get(value.node) in self.indices
-        )
+        return isinstance(value, Tensor) and value.node is not None and self._recording.index.get(value.node) in self.indices
 
     def at(self, t: int | None) -> Tape:
         """The entries of step t (None: those outside of time).
@@ -193,9 +189,7 @@ class Tape:
         return table(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>" for entry in self
-        )
+        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(entry)) + "</tr>" for entry in self)
         return f"<table><tr>{''.join(f'<th>{title}</th>' for title in TITLES)}</tr>{rows}</table>"
 
 
@@ -347,8 +341,7 @@ def table(entries: Iterable[Entry]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(TITLES))]
     right = {0, 1, len(TITLES) - 1}
     lines = (
-        "  ".join(c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
+        "  ".join(c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip() for row in rows
     )
     return "\n".join(lines)
 

@@ -36,9 +36,7 @@ class NumPyLike:
         if kwargs:
             kwargs = _without_out(ufunc, kwargs)
         if method != "__call__":
-            raise TypeError(
-                f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are"
-            )
+            raise TypeError(f"np.{ufunc.__name__}.{method} is not implemented for tensors; np.sum, np.prod and their kin are")
         if ufunc not in implements:
             raise TypeError(
                 f"np.{ufunc.__name__} is not implemented for tensors; use x.numpy() for its value, "

@@ -32,7 +32,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-
 class Optimizer:
     """What all optimisers share. A parameter without a gradient is left alone.
 

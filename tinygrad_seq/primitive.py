@@ -194,9 +194,7 @@ class Primitive:
         self.takes_out = isinstance(forward, np.ufunc) or "out" in inspect.signature(forward).parameters
         self._by_default = tuple(self.defaults.values())
         asked = {name for rule in vjp.values() if rule for name in names_of(rule)}
-        self.shaped = tuple(
-            i for i, key in enumerate(self.inputs) if f"{key}_shape" in asked
-        )  # whose shapes are wanted
+        self.shaped = tuple(i for i, key in enumerate(self.inputs) if f"{key}_shape" in asked)  # whose shapes are wanted
         self._names_more = bool(self.defaults or self.shaped or self.starred)  # than inputs and output, in a pullback
         self._pullbacks = [None if rule is None else Pullback(self, key, rule) for key, rule in vjp.items()]
         self._plans: dict[int, Plan] = {}
@@ -282,9 +280,7 @@ class Primitive:
         numbers = [i for i in range(routed.bit_length()) if routed >> i & 1]
         pulled = [(i, pullback) for i in numbers if (pullback := self.pullback(i)) is not None]
         saved = sorted({place for _, pullback in pulled for place in pullback.places})
-        routes = tuple(
-            [(i, pullback, _taker([saved.index(place) for place in pullback.places])) for i, pullback in pulled]
-        )
+        routes = tuple([(i, pullback, _taker([saved.index(place) for place in pullback.places])) for i, pullback in pulled])
         plan = _taker(saved), routes
         if routed < PLANS:
             self._plans[routed] = plan
@@ -323,11 +319,7 @@ class Primitive:
         missing = [key for key in self.inputs if key not in given]
         if unknown or missing or len(given) != len(operands) + len(params):
             problem = (
-                f"has no parameter {unknown[0]!r}"
-                if unknown
-                else f"needs {missing[0]!r}"
-                if missing
-                else "got a value twice"
+                f"has no parameter {unknown[0]!r}" if unknown else f"needs {missing[0]!r}" if missing else "got a value twice"
             )
             raise TypeError(f"{self.name} {problem}; it takes ({', '.join(names)})")
         return tuple([given[key] for key in self.inputs]), {key: given[key] for key in self.defaults if key in given}

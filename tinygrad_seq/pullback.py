@@ -52,9 +52,7 @@ class Pullback:
         named = [name for name in names_of(rule) if name != "g" and not (owner.starred and name == "i")]
         unknown = [name for name in named if name not in offered]
         if unknown:
-            raise TypeError(
-                f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}"
-            )
+            raise TypeError(f"the pullback of {owner.name} for {key} names {unknown[0]!r}; it may name g, {', '.join(offered)}")
         if owner.starred and not owner.shaped:
             offered.append("")  # the place of the shapes, which nobody names
         self.places = tuple([offered.index(name) for name in named])

@@ -98,9 +98,7 @@ class Recording:
             i = self.enter(value)
             kept = operand[0] if operand else value.handle()
             if kept is not None:
-                self.values[i] = np.array(
-                    kept.data if isinstance(kept, Tensor) else kept
-                )  # an optimiser may overwrite it
+                self.values[i] = np.array(kept.data if isinstance(kept, Tensor) else kept)  # an optimiser may overwrite it
             return i
         return self.enter(value)
 
@@ -118,11 +116,7 @@ class Recording:
             for _, pullback, take in node.routes or ():
                 for value, source in zip(take(node.saved) if take else (), pullback.sources):
                     owner = (
-                        node
-                        if source == pullback.OUTPUT
-                        else node.inputs[source]
-                        if source is not None and source >= 0
-                        else None
+                        node if source == pullback.OUTPUT else node.inputs[source] if source is not None and source >= 0 else None
                     )
                     if (
                         owner is not None

@@ -1,5 +1,7 @@
 """Learning-rate schedules: small objects that set an optimiser's `lr`. Read after `optim.py`, where users find them.
 
+A schedule goes one step on after each update:
+
     schedule = CosineSchedule(optimizer, steps=10_000, warmup=500)
     ...
     optimizer.step()

@@ -355,9 +355,7 @@ def _checked(node: Node, pullback: Pullback, g: Any, term: Any) -> Any:
     if context.anomaly and not _finite(term):
         source = node.watch.source if node.watch is not None else ""
         where = (
-            f" at {source}"
-            if source
-            else " outside of detect_anomaly, which knows the line if the forward pass runs in it too"
+            f" at {source}" if source else " outside of detect_anomaly, which knows the line if the forward pass runs in it too"
         )
         raise AnomalyError(
             f"backward: the pullback of {node.describe()} for {pullback.argument} gave {first_nonfinite(_array(term))}; "
@@ -427,9 +425,7 @@ def _publish(sweep: Sweep) -> None:
     """Set the gradients of the leaves that are still alive, and of the values that asked to keep theirs: all or none."""
     fresh: list[tuple[Tensor, Tensor]] = []
     seen: set[int] = set()
-    wanted: list[tuple[Tensor | None, Any]] = [
-        (node.handle(), g) for node, g in sweep.results.items() if isinstance(node, Leaf)
-    ]
+    wanted: list[tuple[Tensor | None, Any]] = [(node.handle(), g) for node, g in sweep.results.items() if isinstance(node, Leaf)]
     for handle, g in wanted + sweep.retained:
         if handle is None:
             continue

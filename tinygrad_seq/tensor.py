@@ -240,9 +240,7 @@ class Tensor(NumPyLike):
             TypeError: values of a kind that this dtype cannot hold (floating ones for integers).
         """
         if self.node is not None and not isinstance(self.node, Leaf):
-            raise AutodiffError(
-                f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation"
-            )
+            raise AutodiffError(f"only leaves can be overwritten, and {self.node.describe()} is the result of an operation")
         values = as_array(values, self.dtype)
         if np.broadcast_shapes(values.shape, self.shape) != self.shape:
             raise ValueError(f"values of shape {values.shape} cannot overwrite a tensor of shape {self.shape}")
@@ -301,11 +299,13 @@ class Tensor(NumPyLike):
         """Asked only for what there is not: say where it may be found."""
         raise AttributeError(missing(name), name=name, obj=self)
 
+
 _new = object.__new__
 
 
 # The hot path: what `Node.__init__` and `Tensor.__init__` do stands here once more, in one piece, which takes a fifth less time
 # than calling them. A new attribute goes into both. (An `Output` is written here only.)
+
 
 def result_of(
     op: str,

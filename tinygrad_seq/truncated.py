@@ -217,7 +217,6 @@ class Window:
                 "start each window with window.state, which is cut off, and not with the state that the last one ended with"
             )
 
-
     def _is_older(self, node: Node) -> bool:
         return node.serial < self._opened and (node.serial in self._handed_on or node.scope.t is not None)
 

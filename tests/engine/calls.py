@@ -271,7 +271,6 @@ def ours(call: Call) -> Callable[..., Any]:
     return lambda *xs: function(*xs, **call.params)
 
 
-
 # Offered operations that are not compared, and why.
 WITHOUT_ORACLE = {
     "detach":       "stops the gradient on purpose; its tests are those of the tape",

@@ -331,7 +331,7 @@ BROKEN = [
     (busy_leaf,           r"is not younger than|is a leaf and was computed from something"),
     (other_leaf,          r"constant.* is the leaf of a tensor that is now \(\) float64"),
     (wrong_place,         r"split.* is output 7 of a bundle that says"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("breaks", "message"), BROKEN, ids=[breaks.__name__ for breaks, _ in BROKEN])

@@ -245,20 +245,24 @@ def test_copies_stand_alone_and_keep_what_is_shared(copied):
 
 
 def test_repr_is_a_tree_with_counts():
-    assert repr(Stack()) == "\n".join([
-        "Stack                  30  scale (1,), heads.gains.0 (1,), heads.gains.1 (1,)",
-        "├─ first: Affine        9  W (2, 3), b (3,)",
-        "├─ layers.0: Affine    12  W (3, 3), b (3,)",
-        "├─ layers.1.0: Affine   4  W (3, 1), b (1,)",
-        "└─ heads.mean: Affine   2  W (1, 1), b (1,)",
-    ])
+    assert repr(Stack()) == "\n".join(
+        [
+            "Stack                  30  scale (1,), heads.gains.0 (1,), heads.gains.1 (1,)",
+            "├─ first: Affine        9  W (2, 3), b (3,)",
+            "├─ layers.0: Affine    12  W (3, 3), b (3,)",
+            "├─ layers.1.0: Affine   4  W (3, 1), b (1,)",
+            "└─ heads.mean: Affine   2  W (1, 1), b (1,)",
+        ]
+    )
     outer = Module()
     outer.inner = Module()
     outer.inner.leaf = Affine(100, 11)
     outer.last = Affine(1, 1)
-    assert repr(outer) == "\n".join([
-        "Module              1,113",
-        "├─ inner: Module    1,111",
-        "│  └─ leaf: Affine  1,111  W (100, 11), b (11,)",
-        "└─ last: Affine         2  W (1, 1), b (1,)",
-    ])
+    assert repr(outer) == "\n".join(
+        [
+            "Module              1,113",
+            "├─ inner: Module    1,111",
+            "│  └─ leaf: Affine  1,111  W (100, 11), b (11,)",
+            "└─ last: Affine         2  W (1, 1), b (1,)",
+        ]
+    )

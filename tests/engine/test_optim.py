@@ -389,6 +389,7 @@ def test_the_norm_neither_overflows_nor_vanishes(dtype, value):
     norm = optim.clip_grad_norm_([parameter], np.inf)
     assert norm == pytest.approx(np.sqrt(3) * float(gradient[0]), rel=1e-4)
 
+
 def test_a_norm_beyond_float64_of_finite_gradients():
     parameters = with_gradients(np.array([1.5e308, 1.5e308]))
     with pytest.raises(FloatingPointError, match="more than float64 can hold"):

@@ -285,17 +285,21 @@ def crafted(header, body=b""):
     return struct.pack("<Q", len(text)) + text + body
 
 
-@pytest.mark.parametrize("data", [
-    b"",
-    pickle.dumps(Net),
-    struct.pack("<Q", 2**63) + b"{}",
-    crafted(b"[" * 100_000),
-    crafted({}),
-    crafted({"a": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}}, b"\0" * 8),
-    crafted({"a": {"dtype": "F64", "shape": [-1], "data_offsets": [0, 8]}}, b"\0" * 8),
-    crafted({"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8),
-    crafted({"__metadata__": {"tinygrad_seq": "[" * 100_000, "sha256": ""}}),
-], ids=["empty", "pickle", "huge header", "deep header", "nothing", "huge shape", "negative shape", "objects", "no checksum"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        pickle.dumps(Net),
+        struct.pack("<Q", 2**63) + b"{}",
+        crafted(b"[" * 100_000),
+        crafted({}),
+        crafted({"a": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}}, b"\0" * 8),
+        crafted({"a": {"dtype": "F64", "shape": [-1], "data_offsets": [0, 8]}}, b"\0" * 8),
+        crafted({"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8),
+        crafted({"__metadata__": {"tinygrad_seq": "[" * 100_000, "sha256": ""}}),
+    ],
+    ids=["empty", "pickle", "huge header", "deep header", "nothing", "huge shape", "negative shape", "objects", "no checksum"],
+)
 def test_a_hostile_file(tmp_path, data):
     refused_and_nothing_changed(tmp_path / "bad", data)
 

@@ -65,9 +65,7 @@ def test_the_flow_of_a_linear_network_follows_the_powers_of_w():
     W, v = leaf(4, 4), RNG.normal(size=4)
     states = linear(W)
     found = tg.bptt.flow([(h @ v).sum() for h in states], states)
-    expected = [
-        [np.linalg.norm(np.linalg.matrix_power(W.data, t - s) @ v) if s <= t else 0 for s in range(6)] for t in range(6)
-    ]
+    expected = [[np.linalg.norm(np.linalg.matrix_power(W.data, t - s) @ v) if s <= t else 0 for s in range(6)] for t in range(6)]
     assert found.dtype == np.float64
     assert np.allclose(found, expected, rtol=1e-12)
     assert (found[np.triu_indices(6, 1)] == 0).all()

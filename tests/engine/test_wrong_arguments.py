@@ -252,8 +252,16 @@ THE_REST = [
     [
         pytest.param(*case, id=f"{group}-{number}")
         for group, cases in dict(
-            functions=FUNCTIONS, optim=OPTIM, tape=TAPE, through_time=THROUGH_TIME, files=FILES, losses=LOSSES, data=DATA,
-            fit=FIT, models=MODELS, the_rest=THE_REST,
+            functions=FUNCTIONS,
+            optim=OPTIM,
+            tape=TAPE,
+            through_time=THROUGH_TIME,
+            files=FILES,
+            losses=LOSSES,
+            data=DATA,
+            fit=FIT,
+            models=MODELS,
+            the_rest=THE_REST,
         ).items()
         for number, case in enumerate(cases)
     ],

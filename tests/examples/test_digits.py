@@ -1,6 +1,5 @@
 """Digits row by row: a short run, and the opponents on what can be seen by eye."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Teacher forcing: a short run, and what its figures are made of."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Names: a short run, and what its figures are made of, by hand."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Spelling to phones: a short run, and the words in it."""
 
-
 import numpy as np
 import pytest
 

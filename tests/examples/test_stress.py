@@ -1,6 +1,5 @@
 """Stress: a short run, and the counting by hand."""
 
-
 import numpy as np
 import pytest
 

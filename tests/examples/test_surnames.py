@@ -1,6 +1,5 @@
 """Surnames: a short run, and Bayes' rule by hand."""
 
-
 import numpy as np
 import pytest
 

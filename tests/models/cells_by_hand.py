@@ -80,9 +80,7 @@ def output_rnn(W: Arrays, b: Arrays, x: Any, state: Any, squash: Any = softmax) 
     return (y,), (x, y_, a, y)
 
 
-def output_rnn_back(
-    W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arrays, through: Any = through_softmax
-) -> Any:
+def output_rnn_back(W: Arrays, b: Arrays, saved: Any, dstate: Any, dW: Arrays, db: Arrays, through: Any = through_softmax) -> Any:
     (x, y_, a, y), (dy,) = saved, dstate
     do = through(y, dy)
     dW["W_y"] += np.outer(do, a)

@@ -199,7 +199,7 @@ def test_a_wider_beam_finds_what_greedy_misses():
     with np.errstate(divide="ignore"):
         table = np.log([p[1], p[2], p[0]])  # token 2 is the start
     step = lambda tokens, state: (table[tokens], state)
-    (best, second), = beam_search(step, (), [2], 2, beam=2)
+    ((best, second),) = beam_search(step, (), [2], 2, beam=2)
     assert best.tokens.tolist() == [1, 2] and np.exp(best.log_probability) == pytest.approx(0.36)
     assert second.tokens.tolist() == [0, 0] and np.exp(second.log_probability) == pytest.approx(0.3)
     assert greedy(step, (), [2], 2)[0].tokens.tolist() == [0, 0]
@@ -216,7 +216,7 @@ def test_the_length_penalty_is_the_papers_and_prefers_longer_ones():
 def test_equally_probable_tokens_are_taken_in_their_order():
     step = lambda tokens, state: (np.full((len(tokens), 3), -np.log(3)), state)
     assert greedy(step, (), [0, 0], 3)[1].tokens.tolist() == [0, 0, 0]
-    found, = beam_search(step, (), [0], 2, beam=4)
+    (found,) = beam_search(step, (), [0], 2, beam=4)
     assert [each.tokens.tolist() for each in found] == [[0, 0], [0, 1], [0, 2], [1, 0]]
     assert {each.tokens[0] for each in sample(step, (), np.zeros(50, int), 1, top_k=2)} == {0, 1}
 

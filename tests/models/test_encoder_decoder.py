@@ -137,9 +137,7 @@ def made_about_nothing():
 def test_the_loss_is_that_of_the_real_tokens_and_the_end(form):
     model, (source, target) = made(form), given()
     p = softmax(model(source, target, LENGTHS, TARGET_LENGTHS).data)
-    expected = [
-        sum(np.log(p[t, b, token]) for t, token in enumerate([*target[:n, b], W])) for b, n in enumerate(TARGET_LENGTHS)
-    ]
+    expected = [sum(np.log(p[t, b, token]) for t, token in enumerate([*target[:n, b], W])) for b, n in enumerate(TARGET_LENGTHS)]
     found = model.log_probability(source, target, LENGTHS, TARGET_LENGTHS)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     loss = model.loss(source, target, LENGTHS, TARGET_LENGTHS)
@@ -229,8 +227,8 @@ def test_what_is_found_is_scored_by_teacher_forcing(form):
 def test_a_prediction_is_greedy_and_a_wider_beam_no_worse_when_it_is_wide_enough(form):
     model, (source, _) = made(form), given()
     greedy = model.search(source, LENGTHS, beam=1)
-    assert [best.tokens.tolist() for best, in greedy] == [row.tolist() for row in model.predict(source, LENGTHS)]
-    assert [best.tokens.tolist() for best, in greedy] == [row.tokens.tolist() for row in model.sample(source, LENGTHS, top_k=1)]
+    assert [best.tokens.tolist() for (best,) in greedy] == [row.tolist() for row in model.predict(source, LENGTHS)]
+    assert [best.tokens.tolist() for (best,) in greedy] == [row.tokens.tolist() for row in model.sample(source, LENGTHS, top_k=1)]
     wide = model.search(source, LENGTHS, beam=(W + 1) ** 3, n_best=1, max_length=3)
     for (best,), (one,) in zip(wide, model.search(source, LENGTHS, beam=1, max_length=3)):
         assert best.log_probability >= one.log_probability - 1e-12

@@ -162,7 +162,7 @@ def test_what_is_written_is_what_is_most_probable(options):
     said = model.predict(whole[:-1].T).T if first else model.predict(whole[:-1])
     np.testing.assert_array_equal(said[3:], whole[4:])
     found = model.search(prompt.T if first else prompt, 6, beam=1)
-    np.testing.assert_array_equal([best.tokens for best, in found], written)
+    np.testing.assert_array_equal([best.tokens for (best,) in found], written)
 
 
 def test_a_state_stands_for_what_was_read_before():

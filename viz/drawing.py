@@ -124,7 +124,7 @@ class Drawing:
         return words.alternative(self._graph)
 
     def text(self) -> str:
-        """For a terminal: a line for each step, with a bar for the gradient norm."""
+        """For a terminal: a header that says what is drawn, and a line for each step, with a bar for the gradient norm."""
         return words.strip(self._graph)
 
     def svg(self) -> str:

@@ -19,6 +19,7 @@ from tinygrad_seq.viz import axes as look
 from tinygrad_seq.viz import gates, spectra
 from tinygrad_seq.viz.pen import INK
 from tinygrad_seq.viz.states import Run
+from tinygrad_seq.viz.words import entering
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,11 +35,17 @@ SWEEPS = 50_000  # over one step: as many may a kind of panel cost, unless it is
 
 
 class Curve(NamedTuple):
-    """A state's gradient norm by step; NaN where there is none. Of which run, where several are compared."""
+    """A state's gradient norm by step; NaN where there is none.
+
+    Attributes:
+        run: of which run, where several are compared.
+        losses: at how many steps a loss brings gradient in; 0 where that is not known.
+    """
 
     name: str
     norms: Array
     run: str = ""
+    losses: int = 0
 
 
 class Map(NamedTuple):
@@ -130,7 +137,8 @@ def state_norms(tape: Tape) -> list[Curve]:
         tape: on which a backward pass has run.
     """
     run = Run(tape)
-    return [curve for curve in (Curve(state.name, run.norms(state)) for state in run.states) if not np.isnan(curve.norms).all()]
+    curves = [Curve(state.name, run.norms(state), losses=run.losses_beside(state)) for state in run.states]
+    return [curve for curve in curves if not np.isnan(curve.norms).all()]
 
 
 # ---- which panels, and where ------------------------------------------------------------------------------------------
@@ -219,7 +227,7 @@ def _plot(figure: Any, kind: str, axes: Sequence[Any], named: Sequence[tuple[str
 
 def _curves(name: str, source: Any) -> list[Curve]:
     if isinstance(source, Run):
-        return [Curve(f"{name} {curve.name}".strip(), curve.norms, name) for curve in state_norms(source.tape)]
+        return [curve._replace(name=f"{name} {curve.name}".strip(), run=name) for curve in state_norms(source.tape)]
     return [Curve(name, source, name)] if np.ndim(source) == 1 else []
 
 
@@ -267,10 +275,19 @@ def _changes(curves: Sequence[Curve]) -> str:
     rest = ", …" * (len(curves) > NAMED)
     if len({found[:2] for found in told.values()}) > 1:
         said = "; ".join(f"{name} from t = {near} to t = {far} {look.times(by)}" for name, (near, far, by) in told.items())
-        return said + rest
+        return said + rest + _entering(curves)
     near, far, _ = next(iter(told.values()))
     changed = ", ".join(f"{name} {look.times(change)}" for name, (_, _, change) in told.items())
-    return f"the gradient on its way back from t = {near} to t = {far}: {changed}{rest}"
+    return f"the gradient on its way back from t = {near} to t = {far}: {changed}{rest}{_entering(curves)}"
+
+
+def _entering(curves: Sequence[Curve]) -> str:
+    """At how many steps losses bring gradient in, where it is several: at those of which runs, where they differ in that."""
+    told: dict[int, list[str]] = {}
+    for curve in curves:
+        told.setdefault(curve.losses, []).append(curve.name)
+    whose = {losses: f" of {', '.join(names)}" if len(told) > 1 else "" for losses, names in told.items() if losses > 1}
+    return "".join(f"; {entering(losses)}{of}" for losses, of in whose.items())
 
 
 def _goes(curve: Curve) -> str:
@@ -281,6 +298,10 @@ def _goes(curve: Curve) -> str:
         return f"is {gone}" if gone else "reaches one step"
     near, far, change = found
     rate = change ** (1 / abs(far - near))
+    if curve.losses > 1:  # then a norm says how much there is at a step, not what is left of what was
+        ends = f"from {curve.norms[near]:.2g} to {curve.norms[far]:.2g}"
+        ending = f"; it is {gone}" if gone else ""
+        return f"goes {ends}, {look.times(rate, 3)} with each step back; {entering(curve.losses)}{ending}"
     word = "stays about level" if abs(rate - 1) < 0.02 else "grows" if rate > 1 else "shrinks"
     ending = f"; it is {gone}" if gone else _lost(curve, near, far)
     return f"{word}, {look.times(rate, 3)} with each step back{ending}"
@@ -363,7 +384,7 @@ def _plot_maps(figure: Any, panels: Sequence[Any], maps: Sequence[Map], everythi
 
 
 def _reach(norms: Array) -> str:
-    """How far back a loss is heard: of those that reach the most states, the last."""
+    """How far back a loss is heard: of those that reach the most states, the last; and at how many steps there is one."""
     positive: Array = np.isfinite(norms) & (norms > 0)
     counts = positive.sum(axis=1)
     if counts.max(initial=0) < 2:
@@ -374,10 +395,12 @@ def _reach(norms: Array) -> str:
     left = norms[t, way] / norms[t, way[0]]
     heard = np.flatnonzero(left > 0.05)[-1]
     near, far = int(way[0]), int(way[-1])
+    losses = int((~np.isnan(norms).all(axis=1)).sum())
+    several, one = (f"losses at {losses} steps; ", "one") if losses > 1 else ("", "loss")
     if heard + 1 < len(way):
-        return f"of the loss at t = {t}, less than 5 % reaches farther than s = {way[heard]}"
+        return f"{several}of the {one} at t = {t}, less than 5 % reaches farther than s = {way[heard]}"
     amount = f"{100 * left[-1]:.0f} % arrives" if left[-1] < 1 else f"{look.times(left[-1])} as much arrives"
-    return f"of what the loss at t = {t} brings to s = {near}, {amount} at s = {far}"
+    return f"{several}of what the {one} at t = {t} brings to s = {near}, {amount} at s = {far}"
 
 
 # ---- all panels ---------------------------------------------------------------------------------------------------------

@@ -206,6 +206,11 @@ class Run:
                         held[node] = held[node] + term if node in held else term
         return dict(sorted(found.items()))
 
+    def losses_beside(self, state: State) -> int:
+        """At how many steps of the state's part of the model a loss brings gradient in."""
+        part = self.tape.whole[next(iter(state.entries.values()))].tags.get("part")
+        return sum(any(node.scope.tags.get("part") == part for node in seeds) for seeds in self.losses.values())
+
     def flow(self, group: Sequence[State]) -> Array:
         """||dL<t>/dh<s>|| (T, T) over the whole batch, for all states of a cell together; NaN where step t has no loss."""
         size = max([*self.losses, *(t for state in group for t in state.entries)], default=-1) + 1

@@ -44,6 +44,11 @@ def _enters_at(graph: Graph) -> dict[str, set[int]]:
     return found
 
 
+def entering(losses: int) -> str:
+    """That gradient comes in at several steps, so that a norm is no rest of what was there before."""
+    return f"losses at {losses} steps bring gradient in on the way"
+
+
 def _cuts(graph: Graph) -> list[str]:
     """Where the gradient is stopped on purpose, and how much that keeps away."""
     read = {edge.source for edge in graph.edges}
@@ -76,25 +81,48 @@ def alternative(graph: Graph) -> str:
 
 
 def strip(graph: Graph) -> str:
-    """For a terminal: a line for each step, with a bar for the gradient norm on a logarithmic scale."""
+    """For a terminal: what is drawn; then a line for each step, with a bar for the gradient norm on a logarithmic scale."""
     shown: dict[int, list[Node]] = defaultdict(list)
+    last: dict[int, Node] = {}
+    left_out: dict[int, list[Node]] = defaultdict(list)  # by the step before
     for node in graph.nodes:
-        if node.t is not None and node.carries:
-            shown[node.t].append(node)
+        if node.t is not None:
+            last[node.t] = node
+            shown[node.t] += [node] if node.carries else []
+        elif node.steps is not None and node.slot == "elided":
+            left_out[node.steps[0] - 1].append(node)
     low, high = scale(graph)
-    lines = []
+    lines = [_drawn(graph)]
     for t in graph.steps:
-        nodes = shown[t] or [n for n in graph.nodes if n.t == t][-1:]
         parts = []
-        for node in nodes:
+        for node in shown[t] or [last[t]]:
             norm = node.grad.norm
             bar = "█" * round(1 + (BAR - 1) * position(norm, low, high)) if norm else ""
             parts.append(f"{_plain(node.label)} {bar} {said(node)}")
         lines.append(f"t={t:<3} " + "  ".join(parts))
-        for node in graph.nodes:
-            if node.steps is not None and node.steps[0] == t + 1 and node.t is None and node.slot == "elided":
-                lines.append(f"t={node.steps[0]}…{node.steps[1]} " + " ".join(node.label.split("\n")[1:]))
+        for node in left_out[t]:
+            assert node.steps is not None
+            lines.append(f"t={node.steps[0]}…{node.steps[1]} " + " ".join(node.label.split("\n")[1:]))
     return "\n".join(lines)
+
+
+def _drawn(graph: Graph) -> str:
+    """The header: the level, the steps, how many boxes and arrows there are, and what a bar measures."""
+    times = sorted({t for column in graph.columns for t in column.times})
+    steps = f"steps {times[0]} to {times[-1]}" if len(times) > 1 else f"step {times[0]}" if times else "no steps"
+    hidden = len(times) - len(graph.steps)
+    steps += f" ({hidden} of them not one by one)" if hidden else ""
+    back = sum(edge.grad is not None for edge in graph.edges)
+    arrows = f"{_count(len(graph.edges), 'arrow')} forward, {back:,} back"
+    said = f"level {graph.level}, {steps}, {_count(len(graph.nodes), 'box', 'boxes')}, {arrows}"
+    if not any(drawn_norm(edge) for edge in graph.edges):
+        return f"{said}; no gradient to measure"
+    low, high = scale(graph)
+    return f"{said}; bars: gradient norm ||dL/dvalue|| of the whole batch, on a log scale from {low:.2g} to {high:.2g}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def said(node: Node | Edge) -> str:
@@ -160,7 +188,7 @@ def _flow(state: _State, losses: int) -> str:
     verb = "goes" if losses > 1 else "falls" if rate < 1 else "grows"
     change = f"{way} in time, the gradient norm at {at} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"
     if losses > 1:  # then a norm says how much there is at a step, not what is left of what was
-        return f"{change}, by a factor of {rate:.2f} per step on average; losses at {losses} steps bring gradient in on the way."
+        return f"{change}, by a factor of {rate:.2f} per step on average; {entering(losses)}."
     lost = [t for t, norm in norms.items() if norm <= 0.05 * norms[last]]
     reached = f"; 95 % of it is lost by t = {min(lost) if state.reverse else max(lost)}" if lost else ""
     return f"{change}, by a factor of {rate:.2f} per step on average{reached}."

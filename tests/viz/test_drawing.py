@@ -227,10 +227,31 @@ def test_where_the_gradient_is_lost():
 
 
 def test_the_strip():
-    lines = drawn(4).text().splitlines()
+    _, *lines = drawn(4).text().splitlines()
     assert [line.split()[0] for line in lines] == ["t=0", "t=1", "t=2", "t=3"]
     assert all("█" in line for line in lines)
-    assert "no gradient" in drawn(2, backward=False).text()
+    assert "no gradient" in drawn(2, backward=False).text().splitlines()[1]
+
+
+def test_the_strip_says_first_what_is_drawn():
+    drawing = drawn(4)
+    boxes = len(drawing.data["nodes"])
+    there, back = ([e for e in drawing.data["edges"] if e["kind"] == kind] for kind in ("forward", "backward"))
+    norms = [edge["grad"]["norm"] for edge in back if edge["grad"]["norm"]]
+    assert drawing.text().splitlines()[0] == (
+        f"level op, steps 0 to 3, {boxes} boxes, {len(there)} arrows forward, {len(back)} back; bars: gradient norm "
+        f"||dL/dvalue|| of the whole batch, on a log scale from {min(norms):.2g} to {max(norms):.2g}"
+    )
+    assert "0 back; no gradient to measure" in drawn(2, backward=False).text()
+    folded = viz.draw(modelled.recorded("RNN", T=9)[0], level="cell", steps=3)
+    assert folded.text().startswith("level cell, steps 0 to 8 (6 of them not one by one), ")
+    assert "\nt=2…7 6 equal steps" in folded.text()
+    assert viz.draw(modelled.recorded("RNN", T=9)[0], level="rolled").text().startswith("level rolled, steps 0 to 8 (9 of them")
+    w = tg.Parameter([2.0], name="w")
+    with tg.record() as tape:
+        loss = w * 3
+    loss.backward()
+    assert viz.draw(tape).text().startswith("level op, no steps, 2 boxes, 1 arrow forward, 1 back; ")
 
 
 def test_positions_on_the_scale():

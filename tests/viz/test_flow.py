@@ -9,11 +9,12 @@ import pytest
 import tinygrad_seq as tg
 from tinygrad_seq import viz
 from tinygrad_seq.models import GRU, LSTM, RNN, OutputRNNCell, PeepholeLSTMCell, Recurrent
+from tinygrad_seq.viz import axes as look
 from tinygrad_seq.viz import flow, gates, spectra
 from tinygrad_seq.viz.flow import state_norms
 from tinygrad_seq.viz.states import Run
 
-from . import runs
+from . import modelled, runs
 
 
 @pytest.fixture
@@ -366,13 +367,13 @@ def test_several_tapes_share_the_scale_of_each_panel(matplotlib, lstm_run):
     tg.manual_seed(5)
     tapes = {"RNN": layer_run(RNN(3, 4))[0], "LSTM": lstm_run[0]}
     figure = viz.gradient_flow(tapes, panels=["flow", "eigenvalues", "singular values"])
-    by_kind = {"the loss at": [], "eigenvalues": [], "stretches": []}
+    by_kind = {"losses at": [], "eigenvalues": [], "stretches": []}
     for axes in figure.axes:
         for word, found in by_kind.items():
             if word in " ".join(axes.get_title().split()):
                 found.append(axes)
     assert [len(found) for found in by_kind.values()] == [2, 2, 2]
-    assert len({axes.images[0].norm.vmax for axes in by_kind["the loss at"]}) == 1
+    assert len({axes.images[0].norm.vmax for axes in by_kind["losses at"]}) == 1
     assert len({axes.get_xlim() for axes in by_kind["eigenvalues"]}) == 1
     assert len({axes.get_ylim() for axes in by_kind["stretches"]}) == 1
     circle = by_kind["eigenvalues"][0].patches[0]
@@ -418,6 +419,29 @@ def test_what_curves_that_are_compared_are_said_to_do(matplotlib):
     assert title == "the gradient on its way back from t = 2 to t = 0: RNN ×0.01, GRU ×0.25, LSTM ×220"
 
 
+def test_a_title_says_in_the_captions_words_that_each_step_has_a_loss(matplotlib):
+    tape = modelled.recorded("RNN", T=4, every_step=True)[0]
+    (title,) = titles_of(viz.gradient_flow(tape, panels=["norms"]))
+    said = "losses at 4 steps bring gradient in on the way"
+    norms = flow.state_norms(tape)[0].norms
+    rate = look.times((norms[0] / norms[3]) ** (1 / 3), 3)
+    assert title == f"the gradient of h goes from {norms[3]:.2g} to {norms[0]:.2g}, {rate} with each step back; {said}"
+    assert said in viz.draw(tape).alt_text
+    one = modelled.recorded("RNN", T=4)[0]
+    (title,) = titles_of(viz.gradient_flow(one, panels=["norms"]))
+    assert "bring gradient in" not in title
+    (title,) = titles_of(viz.gradient_flow({"all": tape, "last": one}, panels=["norms"]))
+    assert title.endswith(f"; {said} of all h")
+    (title,) = titles_of(viz.gradient_flow(modelled.recorded("LSTM", T=4, every_step=True)[0], panels=["norms"]))
+    assert title.endswith(f"; {said}")
+
+
+def test_only_the_losses_of_a_states_own_part_are_counted(matplotlib):
+    tape, _ = modelled.topology("encoder-decoder")
+    counts = {curve.name: curve.losses for curve in flow.state_norms(tape)}
+    assert [counts[name] > 1 for name in sorted(counts)] == ["decoder" in name for name in sorted(counts)]
+
+
 def test_a_title_says_that_it_leaves_curves_out(matplotlib):
     (title,) = titles_of(viz.gradient_flow({f"run {n}": geometric(0.5, 3) for n in range(5)}))
     assert title.endswith("run 3 ×0.25, …") and "run 4" not in title
@@ -435,10 +459,13 @@ def matrix(factor, T=20):
 
 
 @pytest.mark.parametrize(("norms", "said"), [
-    (matrix(0.5), "of the loss at t = 19, less than 5 % reaches farther than s = 15"),
-    (matrix(0.5)[::-1, ::-1], "of the loss at t = 0, less than 5 % reaches farther than s = 4"),  # a backward direction
-    (matrix(0.9), "of what the loss at t = 19 brings to s = 19, 14 % arrives at s = 0"),
-    (matrix(1.2), "of what the loss at t = 19 brings to s = 19, ×32 as much arrives at s = 0"),
+    (matrix(0.5), "losses at 20 steps; of the one at t = 19, less than 5 % reaches farther than s = 15"),
+    (matrix(0.5)[::-1, ::-1],  # a backward direction
+     "losses at 20 steps; of the one at t = 0, less than 5 % reaches farther than s = 4"),
+    (matrix(0.9), "losses at 20 steps; of what the one at t = 19 brings to s = 19, 14 % arrives at s = 0"),
+    (matrix(1.2), "losses at 20 steps; of what the one at t = 19 brings to s = 19, ×32 as much arrives at s = 0"),
+    (np.where(np.arange(3)[:, None] == 2, [0.25, 0.5, 1.0], np.nan),
+     "of what the loss at t = 2 brings to s = 2, 25 % arrives at s = 0"),
     (np.eye(4), "no loss reaches another step"),
     (np.full((3, 3), np.nan), "no loss reaches another step"),
 ])  # fmt: skip

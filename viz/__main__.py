@@ -29,6 +29,7 @@ from tinygrad_seq.viz.notation import NOTATIONS
 from tinygrad_seq.viz.page import LONGEST, Page, play
 from tinygrad_seq.viz.program import NoGraphvizError
 
+NUMBERS, CELL_STEPS = 20_000_000, 100_000  # the most that a model and its data may have, and the most steps of cells, to be drawn
 CLASSES = 3  # of what a model says at a step, and of its targets
 CELLS = {"rnn": models.RNN, "gru": models.GRU, "lstm": models.LSTM}
 PLOTS = ("png", "svg", "pdf")
@@ -59,6 +60,17 @@ class Size(NamedTuple):
     inputs: int
     batch: int
 
+    @property
+    def numbers(self) -> int:
+        """About how many numbers its weights, with four gates, and the values of a run are."""
+        weights = 4 * self.layers * self.hidden * (self.inputs + self.hidden)
+        return weights + self.steps * self.batch * (self.inputs + 16 * self.layers * self.hidden)
+
+    @property
+    def cell_steps(self) -> int:
+        """How often a cell runs."""
+        return self.steps * self.layers
+
     def features(self, *shape: int) -> tg.Tensor:
         """Random inputs, (T, B, I) or of another shape."""
         shape = shape or (self.steps, self.batch, self.inputs)
@@ -68,6 +80,8 @@ class Size(NamedTuple):
         """Random classes, (T, B)."""
         return tg.random.generator().integers(0, classes, size=(self.steps if steps is None else steps, self.batch))
 
+
+SMALL = Size(steps=5, layers=1, hidden=4, inputs=3, batch=2)  # by default
 
 Model = Callable[[Size, Any], Any]  # (size, cell) -> the loss of one run
 
@@ -230,6 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, OSError, NoGraphvizError) as error:
         print(f"{parser.prog} {options.model}: error: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print(f"{parser.prog} {options.model}: error: not enough memory; lower --hidden, --steps or --batch", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -237,6 +254,7 @@ def _draw(options: argparse.Namespace) -> None:
     """Run a model and write what was asked for."""
     path = _path(options)
     size = Size(options.steps, options.layers, options.hidden, options.inputs, options.batch)
+    _refuse_too_large(size)
     tape = run(options.model, size, getattr(options, "cell", "rnn"), options.backward, options.seed)
     if options.flow:
         figure = gradient_flow(tape, title=f"{options.model}, {options.steps} steps")
@@ -252,6 +270,15 @@ def _draw(options: argparse.Namespace) -> None:
         print(drawing.text())
     if path is not None:
         print(f"{drawing.save(path)}: {drawing.alt_text}")
+
+
+def _refuse_too_large(size: Size) -> None:
+    """Before anything is run: a model to be drawn is small, and one that is not fills the memory, or never ends."""
+    limits = ((lambda s: s.numbers, NUMBERS, "numbers"), (lambda s: s.cell_steps, CELL_STEPS, "steps of cells"))
+    for count, most, what in limits:
+        if count(size) > most:
+            largest = min(Size._fields, key=lambda name: count(size._replace(**{name: getattr(SMALL, name)})))
+            raise ValueError(f"a run of this size has about {count(size):,} {what}, {most:,} is the most here; lower --{largest}")
 
 
 def _page(tape: tg.Tape, shown: dict[str, Any]) -> Page:
@@ -334,10 +361,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(parser: argparse.ArgumentParser, kind: Kind) -> None:
     size = parser.add_argument_group("size")
-    for name, default, said in (
-        ("steps", 5, "in time"), ("layers", 1, "on top of each other"), ("hidden", 4, "units of a state"),
-        ("inputs", 3, "features of an input"), ("batch", 2, "rows"),
-    ):  # fmt: skip
+    said_of = ("in time", "on top of each other", "units of a state", "features of an input", "rows")
+    for name, default, said in zip(Size._fields, SMALL, said_of):
         size.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"{said} (default: {default})")
     if kind.chooses:
         size.add_argument("--cell", choices=CELLS, default="rnn", help="(default: %(default)s)")

@@ -30,6 +30,7 @@ from tinygrad_seq.viz.fold import LEVELS
 from tinygrad_seq.viz.graph import Graph
 from tinygrad_seq.viz.pen import RAMP
 
+ENDINGS = (".html", ".htm")
 LONGEST = 20_000  # steps: a page of about 10 MB
 
 
@@ -107,8 +108,17 @@ class Page:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page to a file, as a whole or not at all; missing folders are made."""
-        path = Path(path)
+        """Write the page to a file, as a whole or not at all; missing folders are made.
+
+        Raises:
+            ValueError: the name does not end in .html (or .htm); nothing is written.
+        """
+        path = Path(path).expanduser()
+        if path.suffix.lower() not in ENDINGS:
+            raise ValueError(
+                f"a player is a page: {path.name!r} ends in none of {', '.join(ENDINGS)}; a picture in another format is "
+                "viz.draw(tape).save(...)"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_at_once(path, self.html.encode())
         return path

@@ -141,6 +141,35 @@ def recorded_classes(name):
     return made
 
 
+@pytest.mark.parametrize(("option", "number", "what"), [
+    ("hidden", 100_000, "40,017,200,030 numbers"),  # 4 H (I + H) + T B (I + 16 H)
+    ("inputs", 10**10, "260,000,000,704 numbers"),
+    ("batch", 10**20, "33,500,000,000,000,000,000,112 numbers"),
+    ("steps", 10**8, "13,400,000,112 numbers"),
+    ("layers", 10**7, "7,520,000,030 numbers"),
+    ("steps", 100_001, "100,001 steps of cells"),
+    ("layers", 20_001, "100,005 steps of cells"),
+])  # fmt: skip
+def test_what_is_too_large_is_refused_before_anything_is_run(tmp_path, monkeypatch, capsys, option, number, what):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "run", None)
+    assert run("lstm", f"--{option}", number) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tinygrad-viz lstm: error: ") and what in line and line.endswith(f"lower --{option}")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_memory_that_runs_out_all_the_same_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "run", full)
+    assert run("rnn") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "tinygrad-viz rnn: error: not enough memory; lower --hidden, --steps or --batch"
+
+
 def test_text_for_a_terminal_writes_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("rnn", "--steps", 3, "--text") == 0

@@ -22,8 +22,8 @@ import tinygrad_seq as tg
 from tinygrad_seq import viz
 from tinygrad_seq.listing import cells
 from tinygrad_seq.models import GRU, LSTM, RNN
+from tinygrad_seq.overwritten import buffer_of
 from tinygrad_seq.primitive import registry
-from tinygrad_seq.recording import _buffer
 from tinygrad_seq.tape import Leaf
 from tinygrad_seq.viz import film as film_module
 from tinygrad_seq.viz import page
@@ -330,16 +330,16 @@ def test_what_is_held_is_what_the_nodes_save_that_the_sweep_has_still_to_pass(na
     loss.backward()
     calls = {getattr(node, "bundle", node) for node in tape.whole.nodes if not isinstance(node, Leaf)}
     own = {  # arrays of weights and inputs, which somebody else keeps
-        id(_buffer(value))
+        id(buffer_of(value))
         for node in calls
         for _, pullback, take in node.routes or ()
         for value, source in zip((take(node.saved) if take else ()), pullback.sources)
         if isinstance(value, np.ndarray) and source is not None and source >= 0 and isinstance(node.inputs[source], Leaf)
     }
-    own |= {id(_buffer(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views
+    own |= {id(buffer_of(weight.data)) for weight in layer.parameters()}  # a GRU's, whose blocks are views
 
     def saved(nodes):
-        found = {id(b): b.nbytes for node in nodes for b in map(_buffer, node.saved_arrays)}
+        found = {id(b): b.nbytes for node in nodes for b in map(buffer_of, node.saved_arrays)}
         return sum(size for key, size in found.items() if key not in own)
 
     left = calls
@@ -575,6 +575,15 @@ def test_any_label_is_text_in_the_page(label):
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["p.svg", "p.png", "p", "new/p.pdf"])
+def test_a_page_is_written_as_html_only(tmp_path, name):
+    tape, _ = runs.elman(1)
+    with pytest.raises(ValueError, match=r"a player is a page: 'p[.a-z]*' ends in none of \.html, \.htm; a picture .* viz\.draw"):
+        viz.play(tape).save(tmp_path / name)
+    assert [*tmp_path.iterdir()] == []
+    assert viz.play(tape).save(tmp_path / "P.HTM").exists()
 
 
 def test_save_writes_the_whole_page_or_nothing(tmp_path, monkeypatch):

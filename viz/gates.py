@@ -122,6 +122,8 @@ def _most(gates: Sequence[Gate]) -> str:
     share = np.mean(gate.low) + np.mean(gate.high)
     if share == 0:
         return "no unit is saturated at any step"
+    if len(gates) == 1:
+        return f"{100 * share:.0f} % of the units of {gate.name} are saturated on average"
     return f"{gate.name} is saturated most, {100 * share:.0f} % of its units on average"
 
 

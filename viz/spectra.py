@@ -69,13 +69,13 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
             together = np.concatenate(own)
             label = "W's own (of each gate's block)" if any(len(other.weights) > 1 for other in spectra) else "W's own"
             axes.scatter(together.real, together.imag, marker="x", s=26, color=INK, linewidths=0.9, label=label)
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axes.axhline(0, color=look.GRID, linewidth=0.6, zorder=0)
         axes.axvline(0, color=look.GRID, linewidth=0.6, zorder=0)
         radius = float(np.nanmean(each.jacobians.spectral_radius))
         beside = f", W's own within {_size(max(float(np.abs(part).max()) for part in own))}" if own else ""
         said = f"a step's eigenvalues lie within {_size(radius)} on average{beside}"
         look.style(axes, f"{each.name}: {said}".lstrip(": "), "real part", "imaginary part" if axes is panels[0] else "")
+        _frame(axes, panels, reach)
     look.key(figure, panels)
     if scale.vmin < scale.vmax:
         bar = figure.colorbar(image, ax=list(panels), shrink=0.7)
@@ -83,6 +83,17 @@ def plot_eigenvalues(figure: Any, panels: Sequence[Any], spectra: Sequence[Spect
         bar.set_label("step t", color=INK, fontsize=9)
         bar.ax.tick_params(labelsize=8)
         look.whole_steps(bar.ax.yaxis)
+
+
+def _frame(axes: Any, panels: Sequence[Any], reach: float) -> None:
+    """Equal units, as far as `reach`. Of several side by side each is as wide as its column, so that it stands below the panel
+    above it; they share the height, or Matplotlib would take more of that instead of more width."""
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    if axes is not panels[0]:
+        axes.sharey(panels[0])
+    axes.autoscale(len(panels) > 1, axis="x")
+    axes.set_xlim(-reach, reach, auto=None)
+    axes.set_aspect("equal", adjustable="datalim" if len(panels) > 1 else "box")
 
 
 def _size(radius: float) -> str:

@@ -380,12 +380,35 @@ def test_several_tapes_share_the_scale_of_each_panel(matplotlib, lstm_run):
     assert (circle.center, circle.radius) == ((0, 0), 1)
 
 
+def test_panels_of_a_run_stand_below_each_other(matplotlib, lstm_run):
+    """The circles below the heatmaps, and round."""
+    tg.manual_seed(5)
+    tapes = {"RNN": layer_run(RNN(3, 4))[0], "GRU": layer_run(GRU(3, 4))[0], "LSTM": lstm_run[0]}
+    figure = viz.gradient_flow(tapes, panels=["flow", "eigenvalues"])
+    figure.draw_without_rendering()
+    rows = [[axes for axes in part.axes if axes.get_title()] for part in figure.subfigs]
+    assert [len(row) for row in rows] == [3, 3]
+    for column in zip(*rows):
+        frames = [axes.get_window_extent() for axes in column]
+        middles = [(frame.x0 + frame.x1) / 2 for frame in frames]
+        assert max(middles) - min(middles) < 0.1 * frames[0].width  # their numbers differ in width
+    for axes in rows[1]:
+        units = np.diff(axes.transData.transform([(0, 0), (1, 1)]), axis=0)[0]
+        assert units[0] == pytest.approx(units[1])
+
+
 def test_jacobians_by_themselves_have_spectra(matplotlib, lstm_run):
     _, _, history, _ = lstm_run
     figure = viz.gradient_flow(tg.bptt.jacobians(history[0]["c"], "h"))
     titles = [" ".join(axes.get_title().split()) for axes in figure.axes if axes.get_title()]
     assert [title.split()[2] for title in titles] == ["eigenvalues", "stretches"]
     assert "together" not in titles[1]  # of h alone: their product is no derivative over several steps
+
+
+def test_one_gate_alone_is_not_the_most_saturated():
+    gate = gates.Gate("h", [0, 1], [0.1, 0.3], [0.0, 0.2])
+    assert gates._most([gate]) == "30 % of the units of h are saturated on average"
+    assert gates._most([gate, gate._replace(name="u", low=[0.0, 0.0])]).startswith("h is saturated most")
 
 
 # ---- titles say what is so ------------------------------------------------------------------------------------------------

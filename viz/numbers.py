@@ -7,8 +7,7 @@ over it. Where there is no such place, there is none: the arrow's colour tells i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from tinygrad_seq.viz import words
 from tinygrad_seq.viz.graph import Edge, Point
@@ -28,7 +27,7 @@ Rectangle = tuple[float, float, float, float]  # left, bottom, right, top
 def norms(layout: Layout) -> list[str]:
     """The gradient's norm at every arrow along which a state's goes from step to step."""
     told = [edge for edge in _lanes(layout) if words.drawn_norm(edge)]
-    taken = Taken(layout if told else None)
+    taken = Taken(layout, told)
     lines: list[str] = []
     for edge in told:
         said = f"{words.drawn_norm(edge):.2g}"
@@ -72,13 +71,15 @@ def _around(place: Point, said: str) -> Rectangle:
 
 
 class Taken:
-    """What arrows and boxes of a layout cover, among the columns."""
+    """What arrows and boxes of a layout cover, at the heights at which numbers of these edges may stand."""
 
-    def __init__(self, layout: Layout | None) -> None:
+    def __init__(self, layout: Layout | None, told: Sequence[Edge] = ()) -> None:
         self._cells: dict[tuple[int, int], list[Rectangle]] = defaultdict(list)
-        if layout is None:
+        if layout is None or not told:
             return
-        self._low, self._high = layout.bottom, layout.top
+        heights = {y for edge in told for way in (edge.points, edge.twin) for _, y in way}
+        reach = 2 * BESIDE + SIZE
+        self._low, self._high = min(heights) - reach, max(heights) + reach
         for node in layout.graph.nodes:
             w, h = node.width / 2, node.height / 2
             self.add((node.x - w, node.y - h, node.x + w, node.y + h))
@@ -88,14 +89,16 @@ class Taken:
                 self._add_way(edge.twin)
 
     def _add_way(self, points: list[Point]) -> None:
-        corners = points[::3]
-        for (x0, y0), (x1, y1) in pairwise(corners):
-            left, right = (x0, x1) if x0 < x1 else (x1, x0)
+        lowest, highest = self._low, self._high
+        x0, y0 = points[0]
+        for x1, y1 in points[3::3]:
             low, high = (y0, y1) if y0 < y1 else (y1, y0)
-            if high >= self._low and low <= self._high:
+            if high >= lowest and low <= highest:
+                left, right = (x0, x1) if x0 < x1 else (x1, x0)
                 self.add((left - LINE, low - LINE, right + LINE, high + LINE))
-        x, y = corners[-1]
-        self.add((x - HEAD, y - HEAD, x + HEAD, y + HEAD))
+            x0, y0 = x1, y1
+        if lowest <= y0 <= highest:
+            self.add((x0 - HEAD, y0 - HEAD, x0 + HEAD, y0 + HEAD))
 
     def add(self, covered: Rectangle) -> None:
         """Note that something stands here."""
@@ -114,6 +117,7 @@ class Taken:
 
 def _cells(covered: Rectangle) -> Iterator[tuple[int, int]]:
     left, low, right, high = covered
+    rows = range(int(low // CELL[1]), int(high // CELL[1]) + 1)
     for column in range(int(left // CELL[0]), int(right // CELL[0]) + 1):
-        for row in range(int(low // CELL[1]), int(high // CELL[1]) + 1):
+        for row in rows:
             yield column, row

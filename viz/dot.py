@@ -7,6 +7,7 @@ numbers alone: the same run gives the same text in every process.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import graphviz
 
@@ -108,10 +109,13 @@ def _pos(points: Sequence[Point], look: dict[str, str]) -> str:
     if look.get("arrowhead") == "tee":
         head = min(3.0, 0.8 * length)
     x2, y2 = x1 + head * (x0 - x1) / length, y1 + head * (y0 - y1) / length
-    tip = "" if not head else f"e,{number(x1)},{number(y1)} "
-    before = [f"{x:.12g},{y:.12g}" for x, y in points[:-3]]  # rounded already
-    shortened = [f"{number(x0 + (x2 - x0) * share)},{number(y0 + (y2 - y0) * share)}" for share in (1 / 3, 2 / 3, 1)]
+    tip = "" if not head else f"e,{number(x1)},{_height(y1)} "
+    before = [f"{x:.12g},{_height(y)}" for x, y in points[:-3]]  # rounded already
+    shortened = [f"{number(x0 + (x2 - x0) * share)},{_height(y0 + (y2 - y0) * share)}" for share in (1 / 3, 2 / 3, 1)]
     return tip + " ".join(before + shortened)
+
+
+_height = lru_cache(maxsize=4096)(number)  # the same ones come again at every step
 
 
 # ---- where a weight's terms come together -----------------------------------------------------------------------------

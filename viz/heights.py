@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 from tinygrad_seq.viz.ports import give_ports, wires_at
-from tinygrad_seq.viz.recurrences import Recurrence, recurrences
+from tinygrad_seq.viz.recurrences import Band, bands_of, recurrences
 from tinygrad_seq.viz.room import Item, Room, Wish, above, in_order, with_stack
 from tinygrad_seq.viz.template import AIR, PITCH, Lane, Slot, Template, Wire, inner, lanes_of
 
@@ -27,18 +28,21 @@ def place(template: Template, wires: Sequence[Wire], placed: set[Item]) -> None:
         placed: items of other templates, which have their heights already. These here are added.
     """
     _grows(template, wires)
-    room = Room(template)
     links = _links(wires)
     found = recurrences(template, wires)
     for wire, chain in found:
         _note_straight(wire, _straight(chain), wires)
-    _place_first(template, wires, found, room, links, placed)
-    _place_rest(template, room, links, placed)
+    bands = bands_of(template, wires, found)
+    room = Room(template)
+    for band in bands:
+        with room.apart(band.items) if band is not bands[-1] else nullcontext():
+            _place_first(template, wires, band, room, links, placed)
+            _place_rest(band, room, links, placed)
     for _ in range(3):
         _grows(template, wires)
-        _settle(template, found, placed)
+        _settle(template, bands, placed)
     while _grows(template, wires):  # a taller box needs another place; none grows beyond what its ports need
-        _settle(template, found, placed)
+        _settle(template, bands, placed)
 
 
 def _grows(template: Template, wires: Sequence[Wire]) -> bool:
@@ -64,7 +68,7 @@ def _links(wires: Sequence[Wire]) -> dict[Item, list[Item]]:
 def _place_first(
     template: Template,
     wires: Sequence[Wire],
-    found: Sequence[Recurrence],
+    band: Band,
     room: Room,
     links: dict[Item, list[Item]],
     done: set[Item],
@@ -77,14 +81,17 @@ def _place_first(
                 room.put(item, wanted)
                 done.update(with_stack(item))
 
+    found = band.found
     straight = {slot for _, chain in found for slot in _straight(chain)}
-    room_for = [sum((slot.height + AIR) / (2 if slot in straight else 1) for slot in rank) for rank in template.ranks]
+    ranks = [[slot for slot in rank if slot in band.items] for rank in template.ranks]
+    room_for = [sum((slot.height + AIR) / (2 if slot in straight else 1) for slot in rank) for rank in ranks]
     apart = (max(room_for, default=0.0) + AIR) / max(len(found) - 1, 1)
     _stretch(template, {chain[0] for _, chain in found}, apart)
     for n, (wire, chain) in enumerate(found):
         known = next((slot.y for slot in chain if slot in done), -n * apart)  # in a stack with a lane above
         put([*_straight(chain), *lanes_of(wire)], known)
-    if not found and not any(link in done for slot in template.slots.values() for link in links[slot]):
+    slots = template.slots.values()
+    if not found and done.isdisjoint(slots) and not any(link in done for slot in slots for link in links[slot]):
         put(_spine(template, wires), 0.0)
 
 
@@ -111,10 +118,9 @@ def _straight(chain: Sequence[Slot]) -> list[Slot]:
     return list(chain) if len(set(ranks)) == len(ranks) else [*dict.fromkeys((chain[0], chain[-1]))]
 
 
-def _place_rest(template: Template, room: Room, links: dict[Item, list[Item]], done: set[Item]) -> None:
-    """Everything else near to what it is connected with: boxes before lanes, the best connected first."""
-    boxes: list[Item] = [slot for rank in template.ranks for slot in rank]
-    number = {item: n for n, item in enumerate([*boxes, *template.lanes])}
+def _place_rest(band: Band, room: Room, links: dict[Item, list[Item]], done: set[Item]) -> None:
+    """Everything else of a band near to what it is connected with: boxes before lanes, the best connected first."""
+    number = {item: n for n, item in enumerate(band.items)}
     known = Counter({item: sum(link in done for link in links[item]) for item in number})
     pending = [(isinstance(item, Lane), -known[item], n, item) for item, n in number.items()]
     heapify(pending)
@@ -122,7 +128,9 @@ def _place_rest(template: Template, room: Room, links: dict[Item, list[Item]], d
         *_, item = heappop(pending)
         if item in done:
             continue
-        near = [link.y - above(item, each) for each in with_stack(item) for link in links[each] if link in done]
+        near = [
+            link.y - above(item, each) for each in with_stack(item) for link in links[each] if link in done and room.sees(link)
+        ]
         room.put(item, _middle(near) if near else 0.0)
         done.update(with_stack(item))
         for link in (link for each in with_stack(item) for link in links[each]):
@@ -131,10 +139,17 @@ def _place_rest(template: Template, room: Room, links: dict[Item, list[Item]], d
                 heappush(pending, (isinstance(link, Lane), -known[link], number[link], link))
 
 
-def _settle(template: Template, found: Sequence[Recurrence], done: set[Item]) -> None:
-    """Place everything anew where its wires are straightest, now that the ports are known: recurrences, boxes, lanes."""
+def _settle(template: Template, bands: Sequence[Band], done: set[Item]) -> None:
+    """Place everything anew where its wires are straightest, now that the ports are known."""
     room = Room(template)
-    settled: set[Item] = set()
+    for band in bands:
+        with room.apart(band.items) if band is not bands[-1] else nullcontext():
+            _settle_band(template, band, room, done)
+
+
+def _settle_band(template: Template, band: Band, room: Room, done: set[Item]) -> None:
+    """Recurrences, boxes, lanes."""
+    found, settled = band.found, set[Item]()
 
     def put(item: Item, wanted: float) -> None:
         if item not in settled:
@@ -155,12 +170,12 @@ def _settle(template: Template, found: Sequence[Recurrence], done: set[Item]) ->
             if between is not None:
                 put(slot, before.port(between, leaving=before is between.source) + slot.y - slot.port(between))
     for rank in template.ranks:
-        loose = list(dict.fromkeys(with_stack(slot)[0] for slot in rank if slot not in settled))
+        loose = list(dict.fromkeys(with_stack(slot)[0] for slot in rank if slot in band.items and slot not in settled))
         for item, height in in_order([_wish(item, done, alone=len(loose) == 1) for item in loose]):
             put(item, height)
     for slot in template.slots.values():
         for wire in wires_at(slot):
-            for lane in (each for each in lanes_of(wire) if each in room.own_lanes):
+            for lane in (each for each in lanes_of(wire) if each in band.items):
                 ends = [end.port(wire) for end in (wire.source, wire.target) if end is not None and end in done]
                 put(lane, ends[0] if lane is wire.tail else ends[-1])
 

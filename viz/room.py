@@ -5,12 +5,14 @@ Boxes keep such a distance that a lane can pass between any two of them. The slo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tinygrad_seq.viz.template import AIR, CLEAR, PITCH, TINY, Lane, Slot, Template
 
 Item = Slot | Lane
+APART = 2 * AIR  # between what has been placed apart
 
 
 class Room:
@@ -18,7 +20,25 @@ class Room:
 
     def __init__(self, template: Template) -> None:
         self.held: list[dict[Item, tuple[float, float]]] = [{} for _ in template.ranks]
-        self.own_lanes = set(template.lanes)
+        self._alone: Collection[Item] | None = None
+
+    @contextmanager
+    def apart(self, items: Collection[Item]) -> Iterator[None]:
+        """Place these items as if there were no others; then they move, all together, below those that were placed before."""
+        others, self.held, self._alone = self.held, [{} for _ in self.held], items
+        yield
+        spans = [span for rank in self.held for span in rank.values()]
+        low = min((low for rank in others for low, _ in rank.values()), default=None)
+        way = low - APART - max(high for _, high in spans) if spans and low is not None else 0.0
+        for item in {item: None for rank in self.held for item in rank}:
+            item.y += way
+        for before, rank in zip(others, self.held):
+            before.update({item: (low + way, high + way) for item, (low, high) in rank.items()})
+        self.held, self._alone = others, None
+
+    def sees(self, item: Item) -> bool:
+        """Whether an item may have its say in where others are placed."""
+        return self._alone is None or item in self._alone
 
     def put(self, item: Item, wanted: float) -> None:
         """Place an item, and the stack that it belongs to, at the free height nearest to the one it wants."""

@@ -81,6 +81,8 @@ def _between_lanes(stacking: _Stacking, found: Sequence[Recurrence], wires: Sequ
     for n, (_, chain) in enumerate(found):
         for m, (_, other) in enumerate(found):
             start = chain[0]
+            if start.reverse != other[0].reverse:  # each direction stands by itself
+                continue
             beyond = {slot: () if slot in states and slot is not start else readers_ for slot, readers_ in gives.items()}
             up = shortest(start, other[-1], beyond) if m < n else []
             path = up[::-1] or (shortest(start, other[0], beyond) if m > n else [])

@@ -12,6 +12,7 @@ holds a whole cell shows several values at once; arrows to different values do n
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 from tinygrad_seq.viz.calls import Calls
 from tinygrad_seq.viz.gradients import Gradients
@@ -29,6 +30,7 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
     grad_of = Gradients(calls, graph.level != "op")
     usual = _usual(graph, leaving, inside)
     nodes: list[Node] = []
+    meetings: dict[tuple[Node, Value], Node] = {}
     for node in graph.nodes:
         nodes.append(node)
         if node.kind == "weight":
@@ -44,7 +46,9 @@ def draw_sums(calls: Calls, graph: Graph) -> None:
                 meeting.entries = [value[0]]
                 meeting.grad = graph.edges[-1].grad = grad_of.values([value])
                 nodes.append(meeting)
+                meetings[node, value] = meeting
     tell_apart(nodes)
+    _hand_on(leaving, meetings)
     graph.nodes = nodes
 
 
@@ -58,8 +62,12 @@ def _used_inside(calls: Calls, graph: Graph) -> dict[Node, set[Value]]:
         own = [call for call in node.calls if not swept.isdisjoint(calls.entries[call])]
         own = [call for call in own if not inside & {calls.hands_on.get(call), calls.keeps.get(call)}]
         read = {value for call in own for _, value, _ in calls.reads[call]}
-        found[node] = {calls.handed_on(value, lambda a, b, inside=inside: {a, b} <= inside) for value in read}
+        found[node] = {calls.handed_on(value, partial(_are_inside, inside)) for value in read}
     return found
+
+
+def _are_inside(inside: set[int], one: int, other: int) -> bool:
+    return one in inside and other in inside
 
 
 def _usual(graph: Graph, leaving: dict[Node, list[Edge]], inside: dict[Node, set[Value]]) -> set[str]:
@@ -71,6 +79,15 @@ def _usual(graph: Graph, leaving: dict[Node, list[Edge]], inside: dict[Node, set
             uses = _uses(leaving[node], inside[node])
             steps[node.slot].append(len(uses) == 1 and len({value for edge in leaving[node] for value in edge.values}) == 1)
     return {slot for slot, each in steps.items() if len(each) > 1 and all(each[:-1])}
+
+
+def _hand_on(leaving: dict[Node, list[Edge]], meetings: dict[tuple[Node, Value], Node]) -> None:
+    """Let a use from which no gradient came leave from the sum, too, where it does at other steps."""
+    through = {(node.slot, edge.target.slot) for node, _ in meetings for edge in leaving[node] if edge.source is not node}
+    for (node, value), meeting in meetings.items():
+        for edge in leaving[node]:
+            if edge.source is node and not edge.cut and edge.values == {value} and (node.slot, edge.target.slot) in through:
+                edge.source = meeting
 
 
 def _uses(edges: list[Edge], inside: set[Value], least: int = 2) -> dict[Value, list[Edge]]:

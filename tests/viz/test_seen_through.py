@@ -146,7 +146,7 @@ def test_arrows_to_a_state_add_up_where_rows_are_over():
     met = {edge.target: edge.source for edge in graph.edges if edge.target.kind == "sum" and edge.source.kind == "state"}
     assert {(meeting.t, state.label) for meeting, state in met.items()} >= {(2, "c<2>"), (2, "h<2>")}
     for meeting in met:
-        norms = [edge.grad.norm for edge in graph.edges if edge.source is meeting]
+        norms = [edge.grad.norm or 0.0 for edge in graph.edges if edge.source is meeting]
         assert max(norms) - 1e-7 <= meeting.grad.norm + sum(norms) - max(norms)  # no side of a triangle is longer than the others
         assert meeting.grad.norm <= sum(norms) + 1e-7
 
@@ -197,3 +197,12 @@ def test_other_truth_values_than_the_lengths_are_data():
     loss.backward()
     nodes = viz.draw(tape, level="gate").data["nodes"]
     assert [node["slot"] for node in nodes if node["label"] == "h<1>"] == ["cell.where"]
+
+
+def test_what_is_kept_leaves_from_the_same_place_at_every_step():
+    """At the last step nothing reads the state that is kept, so no gradient comes back to the one before."""
+    tape, _ = modelled.recorded("LSTM", T=4, every_step=True, lengths=[4, 1])
+    graph = viz.draw(tape, level="gate")._graph
+    kept = [edge for edge in graph.edges if edge.target.carries and edge.source.t is not None and edge.source.t != edge.target.t]
+    assert "none" in {edge.grad.status for edge in kept}
+    assert {edge.source.kind for edge in kept} == {"sum"}

@@ -49,7 +49,7 @@ class Band(NamedTuple):
 def bands_of(template: Template, wires: Sequence[Wire], found: Sequence[Recurrence]) -> list[Band]:
     """Where two directions go through a column, all that lies on the way from step to step of either, the forward one first; then
     everything else."""
-    slots = [slot for rank in template.ranks for slot in rank]
+    slots: list[Slot] = [slot for rank in template.ranks for slot in rank]
     ways = {chain[0].reverse for _, chain in found}
     bands: list[Band] = []
     taken: set[Slot] = set()
@@ -61,7 +61,8 @@ def bands_of(template: Template, wires: Sequence[Wire], found: Sequence[Recurren
         items += [lane for wire in wires if {wire.source, wire.target} <= own for lane in lanes_of(wire)]
         bands.append(Band(dict.fromkeys(items), [each for each in found if each[1][0].reverse == reverse and each[1][0] in own]))
     inside = {item for band in bands for item in band.items}
-    rest: list[Slot | Lane] = [item for item in [*slots, *template.lanes] if item not in inside]
+    rest: list[Slot | Lane] = [*slots, *template.lanes]
+    rest = [item for item in rest if item not in inside]
     return [*bands, Band(dict.fromkeys(rest), [each for each in found if each[1][0] not in taken])]
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ from tinygrad_seq.viz.notation import rewrite
 from tinygrad_seq.viz.pen import escape
 from tinygrad_seq.viz.route import route
 
+PAGE = 2_400.0  # points: what a screen or a page shows at once so that it can still be read
+COLUMN = 80.0  # the least that a step takes of it
+FEWER = (4, 3)  # steps, if all would be too wide
+COARSER = {"op": "gate", "gate": "cell"}
 FORMATS = ("svg", "png", "dot", "json", "html", "pdf")
 
 
@@ -43,13 +47,16 @@ def draw(
     Args:
         target: a recorded tape, a part of one (`tape[a:b]`, `tape.at(3)`), or a loss whose graph still exists.
         level: "op" (every operation), "gate", "cell", "rolled" (one cell, with a loop for each state), or "auto": the deepest
-            of the first three with at most `budget` nodes.
+            of the first three with at most `budget` nodes. Where nothing else is asked for, the deepest that fits a page
+            of 2,400 points.
         labels: other labels for nodes, by label or id: `{"h<0>": "a<0>"}`.
-        budget: how many nodes there may be; by default 400 if the level is "auto", and 1,000 if it is named.
+        budget: how many nodes there may be, however wide the picture is then; by default 400 if the level is "auto", and 1,000
+            if it is named.
         weights: labels or ids of the weights whose gradients are shown by step, as bars below the columns; by default
             one that is multiplied with a state.
         steps: how many steps to show: the first ones and the last; those between become one box, which says how many
-            they are and from where to where their gradients go. "all"; or "auto": 4 if `budget` would not do.
+            they are and from where to where their gradients go. "all"; or "auto": 4 if `budget` would not do, and
+            4 or 3 if the page would not.
         notation: "document" (a<t>, W_aa: the source document's), or "ascii"; by default as on the tape.
 
     Raises:
@@ -73,13 +80,39 @@ def draw(
     """
     if not isinstance(target, (Tape, Tensor)):
         raise TypeError(f"draw takes a recorded tape, a part of one, or a loss, not a {type(target).__name__}")
-    with tg.collector_waiting():
-        graph = extract(target if isinstance(target, Tape) else tg.tape(target), level, budget, weights, steps)
+
+    def drawn(level: str, steps: int | str) -> Drawing:
+        graph = extract(tape, level, budget, weights, steps)
         if notation is not None:
             rewrite(graph, notation)
         for node in graph.nodes:
             node.label = (labels or {}).get(node.id, (labels or {}).get(node.label, node.label))
         return Drawing(graph)
+
+    with tg.collector_waiting():
+        tape = target if isinstance(target, Tape) else tg.tape(target)
+        return _fitting(tape, drawn) if level == steps == "auto" and budget is None else drawn(level, steps)
+
+
+def _fitting(tape: Tape, drawn: Callable[[str, int | str], Drawing]) -> Drawing:
+    """The first drawing that fits a page: of all steps, from the deepest level to the coarsest, then of some; else the last.
+
+    Args:
+        tape: what to draw.
+        drawn: makes a drawing, given its level and how many steps to show.
+    """
+    in_time = len({entry.t for entry in tape} - {None})
+    fewer = [steps for steps in FEWER if in_time > steps + 1]  # else none would be hidden
+    drawing: Drawing | None = None
+    for steps in fewer if in_time * COLUMN > PAGE else ["all", *fewer]:
+        level = "auto"
+        while drawing is None or level != drawing._graph.level:
+            drawing = drawn(level, steps)
+            if drawing._width <= PAGE:
+                return drawing
+            level = COARSER.get(drawing._graph.level, drawing._graph.level)
+    assert drawing is not None
+    return drawing
 
 
 class Drawing:
@@ -102,6 +135,11 @@ class Drawing:
             "edges": [arrow for edge in graph.edges for arrow in edge.data],
             "shares": [each.data(graph) for each in graph.shares],
         }
+
+    @property
+    def _width(self) -> float:
+        """In points."""
+        return self._layout.right - self._layout.left
 
     @cached_property
     def graph(self) -> graphviz.Digraph:

@@ -43,7 +43,7 @@ def play(target: Tape | Tensor, level: str = "auto", unfold: bool = True, **opti
     Args:
         target: a recorded tape, a part of one, or a loss whose graph still exists. The backward pass is there if it has
             run under or after `record()`.
-        level: as for `draw`.
+        level: as for `draw`; "auto" is the deepest with at most 400 boxes, however wide: the page follows what is at work.
         unfold: let a click on a cell unfold it into its gates, and on a gate into its operations. The page then holds the
             next finer picture too, if that has no more than 400 boxes.
         **options: as for `draw`.
@@ -66,7 +66,7 @@ def play(target: Tape | Tensor, level: str = "auto", unfold: bool = True, **opti
     steps = len(tape) + len(tape.events)
     if steps > LONGEST:
         raise ValueError(f"{steps:,} steps are too many to play ({LONGEST:,} at most); play a part: tape[a:b] or tape.at(t)")
-    drawing = draw(tape, level, **options)
+    drawing = draw(tape, level, **({"budget": BUDGET} if level == "auto" else {}) | options)
     drawings = [drawing, *(_finer(tape, drawing, options) if unfold else [])]
     return Page(drawings, film(tape, [each.data for each in drawings]))
 

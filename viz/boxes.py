@@ -168,13 +168,13 @@ class Boxes:
         """The calls whose values go on into the model: they meet a weight, or a later step reads them. Those of a loss do not,
         but for the losses of single steps, which are numbers and are added up."""
         calls, found = self.calls, set[int]()
+        weights = {call for call in calls.leaves if calls.is_weight(call)}
         for call in reversed(calls.order):
-            if any(calls.is_weight(source) for _, _, source in calls.reads[call]):
+            readers, t = [reader for _, reader in calls.used_by[call]], calls.time[call]
+            goes_on = not found.isdisjoint(readers) or any(source in weights for _, _, source in calls.reads[call])
+            later = not goes_on and any(calls.time[reader] not in (None, t) for reader in readers)
+            if goes_on or (later and calls.entry[call].shape not in ((), (1,))):
                 found.add(call)
-            for _, reader in calls.used_by[call]:
-                later = calls.time[reader] not in (None, calls.time[call]) and calls.entry[call].shape not in ((), (1,))
-                if reader in found or later:
-                    found.add(call)
         return found
 
     def _say_range(self, node: Node, held: Sequence[int]) -> None:
@@ -263,8 +263,9 @@ def boundaries(calls: Calls, group_of: dict[int, Group]) -> tuple[set[str], set[
     visible: set[tuple[str, str]] = set()
     for call in calls.order:
         here = calls.place[call]
-        for _, value, _ in calls.reads[call]:
-            source = calls.call_of[calls.handed_on(value, lambda a, b: group_of[a] == group_of[b])]
+        for _, value, source in calls.reads[call]:
+            if source in calls.hands_on or source in calls.kept_by:
+                source = calls.call_of[calls.handed_on(value, lambda a, b: group_of[a] == group_of[b])]
             there = calls.place[source]
             if calls.is_leaf(source):
                 continue

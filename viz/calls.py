@@ -38,6 +38,7 @@ class Calls:
         order: the calls in order of execution.
         entry: the first entry of each call (and, by its index, every entry shown).
         entries: the entries of each call, and the one-element constants and masks of padding that were written in it.
+        op: the operation of each call.
         values: what each call computes.
         reads: for each call, (position, value, call) of what it reads.
         used_by: for each call, (position, reader).
@@ -76,10 +77,10 @@ class Calls:
         self.keeps = dict(self._ends.keeps)
         self.kept_by = {new: keeping for keeping, new in self.keeps.items()}
         self.order = list(self.entries)
-        ops = {call: self.entry[call].op for call in self.order}
+        self.op = {call: self.entry[call].op for call in self.order}
         cuts = {name for name, op in registry.items() if op.cut}
-        self.leaves = {call for call, op in ops.items() if op in ("leaf", "constant")}
-        self._cuts = {call for call, op in ops.items() if op in cuts}
+        self.leaves = {call for call, op in self.op.items() if op in ("leaf", "constant")}
+        self._cuts = {call for call, op in self.op.items() if op in cuts}
         self.place: dict[int, Place] = {}
         self.slot: dict[int, str] = {}
         self.stands_for: dict[int, int] = {}
@@ -183,6 +184,8 @@ class Calls:
         """What one sees of a value: that from which it was handed on, or the state that is kept of it, as far as both are in one
         box."""
         call = self.call_of[value]
+        if call not in self.hands_on and call not in self.kept_by:  # as most
+            return value
         while call in self.hands_on and together(self.hands_on[call], call):
             value = next(read for _, read, source in self.reads[call] if source == self.hands_on[call])
             call = self.call_of[value]

@@ -79,7 +79,7 @@ def parts_of_weights(calls: Calls) -> dict[int, int]:
     """For each call at a step that cuts up or turns one weight, or a part of one, what it reads."""
     found: dict[int, int] = {}
     for call in calls.order:
-        if calls.place[call][0] == "step" and not calls.is_leaf(call) and calls.entry[call].op in MOVES:
+        if calls.op[call] in MOVES and calls.place[call][0] == "step":
             sources = {source for _, _, source in calls.reads[call]}
             if len(sources) == 1 and (sources <= found.keys() or calls.is_weight(*sources)) and not _looks_up(calls.entry[call]):
                 found[call] = sources.pop()

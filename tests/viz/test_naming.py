@@ -108,3 +108,20 @@ def test_what_has_no_name_is_called_after_its_part_in_it():
     for t in range(3):
         here = sorted(label for label in found if label.endswith(f"<{t}>"))
         assert here == [f"1.x<{t}>", f"2.x<{t}>", f"mask<{t}>", f"y<{t}>"]
+
+
+def test_the_documents_notation_names_the_cells_weights_and_no_readouts():
+    """W_aa and b_a are the cell's; a readout has a b of its own. In ASCII an arrow is one of two signs."""
+    h = tg.tensor(np.zeros((2, 3)), name="h<init>")
+    W, b = tg.Parameter(np.eye(3) * 0.5, name="W_h"), tg.Parameter(np.zeros(3), name="b")
+    with tg.record() as tape:
+        for t in range(2):
+            with tg.scope("rnn", t=t):
+                h = np.tanh(h @ W + b)
+                h.name = f"h<{t}>"
+        with tg.scope("readout"):
+            loss = (h + tg.Parameter(np.zeros(3), name="b")).sum()
+    loss.backward()
+    assert labels(viz.draw(tape, level="cell", notation="document"), "weight") == ["rnn.W_aa", "rnn.b_a", "readout.b"]
+    both, _ = modelled.recorded("two layers, two directions", T=2)
+    assert "h->[0]<1>" in labels(viz.draw(both, level="cell", notation="ascii"), "cell")

@@ -521,3 +521,19 @@ def test_what_is_no_product_has_no_sign_of_one(browser, tmp_path):
     signs = "return [...document.querySelectorAll('#player\\\\:numbers .term .sign')].map((sign) => sign.textContent)"
     assert browser.js(signs) == ["", "→"]
     assert "kept since forward" in text(browser, "numbers")
+
+
+def test_norms_in_words_are_not_seen_before_either(browser, tmp_path):
+    """Those beside a loop, and in the box of the steps that are left out."""
+    tape, _ = modelled.recorded("LSTM", T=8)
+    browser.media()
+    words = (
+        "return [...document.querySelectorAll('.picture > svg :is([id$=\".label\"], .elided) text')]"
+        ".filter((text) => getComputedStyle(text).visibility === 'visible').map((text) => text.textContent)"
+    )
+    for options in ({"level": "rolled"}, {"level": "cell", "steps": 3}):
+        browser.open(viz.play(tape, unfold=False, **options).save(tmp_path / "it.html"))
+        for k, expected in ((0, False), (len(tape), False), (len(tape) + len(tape.events), True)):
+            go(browser, k)
+            assert any("gradient" in text for text in browser.js(words)) == expected
+    assert browser.complaints() == []

@@ -165,3 +165,10 @@ def test_the_bars_belong_to_the_recurrent_weight_whatever_is_hidden(name):
     assert [strip.weight for strip in viz.draw(tape, level="gate", steps=2)._graph.shares] == ["W_h"]
     sizes = {entry.name: np.linalg.norm(entry.grad) for entry in tape if entry.name in ("W_x", "W_h")}
     assert name == "GRU" or sizes["W_x"] > sizes["W_h"]
+
+
+def test_a_lane_is_straight_where_no_two_steps_are_neighbours():
+    """The initial state comes to the × from where the uses of all states meet: there the lane is."""
+    tape, _ = modelled.recorded("Coupled", T=5)
+    nodes = {node["id"]: node for node in viz.draw(tape, level="gate", steps=2).data["nodes"]}
+    assert len({nodes[name]["y"] for name in ("t0.coupled_lstm.add.3", "t0.coupled_lstm.add.3.sum", "init.coupled_lstm.add.3")}) == 1

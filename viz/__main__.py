@@ -274,8 +274,8 @@ def _draw(options: argparse.Namespace) -> None:
 
 def _refuse_too_large(size: Size) -> None:
     """Before anything is run: a model to be drawn is small, and one that is not fills the memory, or never ends."""
-    limits = ((lambda s: s.numbers, NUMBERS, "numbers"), (lambda s: s.cell_steps, CELL_STEPS, "steps of cells"))
-    for count, most, what in limits:
+    counts: tuple[Callable[[Size], int], ...] = (lambda each: each.numbers, lambda each: each.cell_steps)
+    for count, most, what in zip(counts, (NUMBERS, CELL_STEPS), ("numbers", "steps of cells")):
         if count(size) > most:
             largest = min(Size._fields, key=lambda name: count(size._replace(**{name: getattr(SMALL, name)})))
             raise ValueError(f"a run of this size has about {count(size):,} {what}, {most:,} is the most here; lower --{largest}")

@@ -137,9 +137,15 @@ def _tracks(turns: Sequence[Turn]) -> int:
 
     A turn that ends where another starts must stand to the right of it: else one would run along the other.
     Of turns that go down the lower stands further left, of those that go up the higher: they do not cross then. Loops come from
-    the right when they go down: of these the higher, which is around the other, stands further left.
+    the right when they go down: they stand furthest left, and of these the higher, which is around the others.
     """
-    order = sorted(turns, key=lambda t: (t.start > t.end, t.start if t.start > t.end and not t.loop else -t.start, t.end))
+
+    def place(turn: Turn) -> tuple[bool, bool, float, float]:
+        down = turn.start > turn.end
+        from_the_right = down and turn.loop
+        return not from_the_right, down, turn.start if down and not from_the_right else -turn.start, turn.end
+
+    order = sorted(turns, key=place)
     ends: dict[int, list[int]] = defaultdict(list)
     for n, turn in enumerate(order):
         ends[round(turn.end)].append(n)

@@ -6,6 +6,7 @@ numbers alone: the same run gives the same text in every process.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -185,10 +186,17 @@ def _loops(layout: Layout) -> list[str]:
             top = max(y for _, y in edge.points)
             around = [each.points for each in layout.graph.edges if each.delay and each.source.column == edge.source.column]
             left = min(x for points in around for x, _ in points)  # of all loops there: one is around another
-            said = f"{edge.carries}: {later}{back}"
+            said = f"{_called(edge)}: {later}{back}"
             x = left - 10 - text_width(said, 9) / CAPTION / 2
             lines.append(text(f"{edge.id()}.label", x, top, said, 9, {"fontcolor": FAINT}))
     return lines
+
+
+def _called(edge: Edge) -> str:
+    """What a loop carries, as its box calls it: with direction and layer, where there are several."""
+    names = [re.sub(r"<\w+>$", "", name) for name in edge.source.label.split(", ")]
+    plain = {re.sub(r"^.*\.|[→←]|\[\d+\]", "", name): name for name in names}
+    return plain.get(edge.carries, edge.carries)
 
 
 def _boxes(layout: Layout, apart: bool) -> list[str]:

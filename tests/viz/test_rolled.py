@@ -112,9 +112,9 @@ def test_before_a_backward_pass_nothing_is_said_of_gradients():
     assert "h: 1 step later, gradient" not in drawing.source
 
 
-@pytest.mark.parametrize("name", ["LSTM", "Coupled", "Peephole"])
+@pytest.mark.parametrize("name", ["LSTM", "Coupled", "Peephole", "bidirectional"])
 def test_loops_are_nested_and_do_not_cross(name):
-    """The way of one state is all around that of the other."""
+    """The way of one state is all around that of the other, also of another cell that stands above."""
     tape, _ = modelled.recorded(name, T=4)
     ways = [np.array(edge["points"]) for edge in loops(viz.draw(tape, level="rolled").data)]
     inner, outer = sorted(ways, key=lambda points: points[:, 1].max())
@@ -158,3 +158,9 @@ def test_words_beside_a_loop_stand_clear_of_all_loops():
     told = re.findall(r'id="[^"]*\.label".*? pos="([-\d.]+),.*? width="([\d.]+)"', drawing.source)
     assert len(told) == 2
     assert all(float(x) + 36 * float(width) / dot.CAPTION < left for x, width in told)
+
+
+def test_loops_are_called_what_their_boxes_call_it():
+    source = viz.draw(modelled.recorded("bidirectional", T=4)[0], level="rolled").source
+    assert "h→: 1 step later, gradient" in source
+    assert "h←: 1 step earlier, gradient" in source

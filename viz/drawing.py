@@ -102,7 +102,7 @@ def _fitting(tape: Tape, drawn: Callable[[str, int | str], Drawing]) -> Drawing:
         drawn: makes a drawing, given its level and how many steps to show.
     """
     in_time = len({entry.t for entry in tape} - {None})
-    fewer = [steps for steps in FEWER if in_time > steps + 1]  # else none would be hidden
+    fewer: list[int | str] = [steps for steps in FEWER if in_time > steps + 1]  # else none would be hidden
     drawing: Drawing | None = None
     for steps in fewer if in_time * COLUMN > PAGE else ["all", *fewer]:
         level = "auto"

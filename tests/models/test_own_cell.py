@@ -99,7 +99,8 @@ def test_a_state_of_several_arrays_has_a_name_for_each():
         np.testing.assert_array_equal(tape.find(name, t=3)[0].value, history[name][3].data)
         for level in "gate", "op":
             shown = [node["label"] for node in viz.draw(tape, level=level, steps="all").data["nodes"]]
-            assert any(f"{name}<3>" in label for label in shown), (name, level)
+            for direction in "→←":
+                assert any(f"{name}{direction}<3>" in label for label in shown), (name, level)
 
 
 @every_layer

@@ -162,7 +162,9 @@ def test_windows_on_one_tape_are_drawn_side_by_side_with_their_cuts():
     nodes = {node["id"]: node for node in data["nodes"]}
     assert data["steps"] == list(range(STEPS))
     cuts = [edge for edge in data["edges"] if edge["kind"] == "cut"]
-    assert {nodes[edge["to"]]["t"] for edge in cuts} == {3, None}  # after step 3, and the last one, after all
+    ends = [nodes[edge["to"]]["x"] for edge in cuts]
+    at = {node["t"]: node["x"] for node in data["nodes"] if node["kind"] == "cell"}
+    assert at[3] < ends[0] < at[4] < at[7] < ends[1]  # between the windows, and the last one, after all
     for edge in data["edges"]:  # to the right, or straight up: an input stands below its cell
         if edge["kind"] != "backward" and nodes[edge["from"]]["kind"] != "weight":
             (x, y), (to_x, to_y) = ([nodes[edge[end]][axis] for axis in "xy"] for end in ("from", "to"))

@@ -212,7 +212,8 @@ def _shape(edge: Edge, graph: Graph, templates: Sequence[Template], crossing: se
     slot = source.slot
     if _is_initial(source, graph) and b is not None and source.slot in b.slots and not far:
         a = b
-        if source.kind != "sum" and f"{slot}.sum" in b.slots and (slot, target.slot) not in crossing:
+        own = source.kind == "sum" or source.column == target.column  # it has a sum of its own
+        if not own and f"{slot}.sum" in b.slots and (slot, target.slot) not in crossing:
             slot = f"{slot}.sum"  # where the state's uses meet
     elif a is not b and far:
         distance = None if column_of(target) > column_of(source) else -2

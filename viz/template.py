@@ -160,7 +160,8 @@ class Template:
 def order_within(template: Template, wires: Sequence[Wire]) -> dict[Slot, set[Slot]]:
     """For every slot of a template those that stand to the left of it: what it reads, or what reads it in a reversed direction.
 
-    If the two directions make a circle together, nothing is mirrored.
+    If the two directions make a circle together, nothing is mirrored. If the column is a circle by itself, as all steps
+    together may be where each is none, the wires that would close it run back.
     """
     for mirrored in (True, False):
         after: dict[Slot, set[Slot]] = {slot: set() for slot in template.slots.values()}
@@ -170,8 +171,23 @@ def order_within(template: Template, wires: Sequence[Wire]) -> dict[Slot, set[Sl
             else:
                 after[target].add(source)
         if not is_circular(after):
-            break
+            return after
+    after = {slot: set() for slot in template.slots.values()}
+    for source, target in inner(wires):
+        left, right = (target, source) if source.reverse and target.reverse else (source, target)
+        if right not in _all_before(left, after):
+            after[right].add(left)
     return after
+
+
+def _all_before(slot: Slot, after: Mapping[Slot, Collection[Slot]]) -> set[Slot]:
+    """All slots that stand to the left of one, itself included."""
+    found, stack = {slot}, [slot]
+    while stack:
+        fresh = set(after[stack.pop()]) - found
+        found |= fresh
+        stack += fresh
+    return found
 
 
 def inner(wires: Iterable[Wire]) -> list[tuple[Slot, Slot]]:

@@ -11,6 +11,7 @@ from tinygrad_seq.viz import dot, words
 from tinygrad_seq.viz.pen import colour
 
 from . import modelled, runs
+from .test_geometry import look_at
 
 
 def loops(data, kind="forward"):
@@ -164,3 +165,20 @@ def test_loops_are_called_what_their_boxes_call_it():
     source = viz.draw(modelled.recorded("bidirectional", T=4)[0], level="rolled").source
     assert "h→: 1 step later, gradient" in source
     assert "h←: 1 step earlier, gradient" in source
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_where_steps_cut_in_another_order(direction):
+    """Even steps cut what they have made, odd ones what they were given: all together they are a circle, and are drawn."""
+    W, h = runs.weight("W", 3, 3), tg.tensor(np.ones((2, 3)), name="h<init>")
+    with tg.record() as tape:
+        for t in range(4) if direction == "forward" else reversed(range(4)):
+            with tg.scope("rnn", t=t, direction=direction):
+                h = np.tanh((h.detach() if t % 2 else h) @ W)
+                h = h if t % 2 else h.detach()
+        loss = np.tanh(h @ W).sum()
+    loss.backward()
+    data = viz.draw(tape, level="rolled").data
+    ends = [(edge["from"], edge["to"]) for edge in data["edges"] if edge["kind"] != "backward" and "delay" not in edge]
+    assert any((b, a) in ends for a, b in ends), ends
+    look_at(data)

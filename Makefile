@@ -48,6 +48,7 @@ test-oracle: $(ORACLE)  ## compare with PyTorch
 
 lint: $(LINT)   ## ruff, and mypy --strict on an installed wheel
 	.venv-lint/bin/python -m ruff check .
+	.venv-lint/bin/python -m ruff format --check .
 	.venv-lint/bin/python .ci/typecheck.py
 
 bench: $(BENCH) ## speed and memory beside PyTorch, HIPS autograd and MyGrad

@@ -136,9 +136,7 @@ def _all_but_the_end(size: Size) -> int:
 
 
 def _generator(size: Size, cell: Any) -> Any:
-    model = models.SequenceGenerator(
-        size.inputs, size.hidden, CLASSES, cell=cell, num_layers=size.layers, max_length=size.steps
-    )
+    model = models.SequenceGenerator(size.inputs, size.hidden, CLASSES, cell=cell, num_layers=size.layers, max_length=size.steps)
     about, target = size.features(size.batch, size.inputs), size.labels(_all_but_the_end(size))
     # Free running: each step reads what the last one said.
     return model.loss(about, target, teacher=0.0, choose="best")

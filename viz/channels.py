@@ -46,7 +46,7 @@ def lay_buses(graph: Graph, wires: Sequence[Wire], top: float, bottom: float) ->
     for key in sorted((key for key in spans if key not in shared), key=lambda k: (k not in loops, spans[k], first[k])):
         low, high = spans[key]
         row = next((n for n, end in enumerate(ends_at) if end < low), len(ends_at))
-        ends_at[row:row + 1] = [len(graph.columns) if key in loops else high]  # text stands beside a loop
+        ends_at[row : row + 1] = [len(graph.columns) if key in loops else high]  # text stands beside a loop
         shared[key] = Bus(top + pitch * (row + 1))
         ceiling = max(ceiling, shared[key].y)
     return [None if key is None else shared[key] for key in keys], ceiling + pitch, floor

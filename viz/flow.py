@@ -69,9 +69,7 @@ class Panel(NamedTuple):
     together: bool = False
 
 
-def gradient_flow(
-    source: Source | Mapping[str, Source], title: str = "", panels: Sequence[str] | None = None
-) -> Figure:
+def gradient_flow(source: Source | Mapping[str, Source], title: str = "", panels: Sequence[str] | None = None) -> Figure:
     """Plot how the gradient flows back through time.
 
     Args:

@@ -123,6 +123,7 @@ NARROW, WIDE = frozenset(" !'()*,-./:;I[\\]`fijlrt|{}\""), frozenset("@%MWmw×<>
 
 def text_width(text: str, size: float) -> float:
     """An upper estimate of a line's width in Arial; exact metrics would differ from machine to machine."""
+
     def share(c: str) -> float:
         return 0.34 if c in NARROW else 0.86 if c in WIDE else 0.72 if c.isupper() else 0.57 if c.isascii() else 1.0
 

@@ -88,7 +88,6 @@ class Elman:
         with tg.scope("output", t=t, **self.tags):
             return named(tg.softmax(a @ self.w_ya), f"ŷ<{t}>")
 
-
     def loss(self, a: Any, y: Any, t: int | None = None) -> Any:
         """Readout, softmax and loss in one, at a step or after all of them."""
         step = "" if t is None else f"<{t}>"

@@ -109,6 +109,7 @@ def _box(line: str) -> tuple[float, float, float, float]:
 
 def _moved(line: str, prefix: str, dx: float, dy: float) -> str:
     """A statement, moved, with its names and ids under the prefix."""
+
     def there(point: re.Match[str]) -> str:
         return f"{number(float(point[1]) + dx)},{number(float(point[2]) + dy)}"
 

@@ -156,7 +156,6 @@ class Template:
     width: float = 0.0
 
 
-
 def order_within(template: Template, wires: Sequence[Wire]) -> dict[Slot, set[Slot]]:
     """For every slot of a template those that stand to the left of it: what it reads, or what reads it in a reversed direction.
 
@@ -259,7 +258,6 @@ def _lane(template: Template, ranks: tuple[int, ...]) -> Lane | None:
     lane = Lane(ranks)
     template.lanes.append(lane)
     return lane
-
 
 
 def has_tail(wire: Wire) -> bool:

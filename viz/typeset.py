@@ -29,7 +29,7 @@ BASELINE = 0.3  # how far below its middle Graphviz puts a text's line, in sizes
 ADVANCES = {  # of Arial's letters, in sizes; all others are 0.556 wide
     0.222: "ijl", 0.278: "ft.,:I[]/ ", 0.333: "r()-", 0.5: "ckvxyzsJŷ", 0.584: "<>+=~", 0.611: "FTZ", 0.667: "ABEKPSVXY",
     0.722: "wCDHNRU", 0.778: "GOQ", 0.833: "mM", 0.944: "W", 1.0: "→←…",
-}
+}  # fmt: skip
 
 
 class Piece(NamedTuple):

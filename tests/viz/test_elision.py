@@ -68,8 +68,9 @@ def test_the_words_know_the_hidden_steps():
     tape, loss = runs.lstm(41)
     loss.backward()
     short, full = viz.draw(tape, level="cell", steps=4), viz.draw(tape, level="cell", steps="all")
-    assert short.alt_text.partition("Back in time")[2].partition("Gradient norm")[0] == (
-        full.alt_text.partition("Back in time")[2].partition("Gradient norm")[0]
+    assert (
+        short.alt_text.partition("Back in time")[2].partition("Gradient norm")[0]
+        == (full.alt_text.partition("Back in time")[2].partition("Gradient norm")[0])
     )
     assert short.alt_text.startswith("Computational graph over time. 41 steps")
     assert any(line.startswith("t=3…39 37 equal steps gradient norm") for line in short.text().splitlines())

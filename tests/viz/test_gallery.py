@@ -249,7 +249,7 @@ def test_the_same_text_in_another_process(drawings):
 
 
 def test_a_page_shows_any_text_as_it_is(tmp_path):
-    hostile = '<script>"&\'</script>'
+    hostile = "<script>\"&'</script>"
     page = write_page(tmp_path / "deep" / "index.html", hostile, hostile, [Exhibit("a.svg", hostile, hostile, hostile, 1000.0)])
     read = Page(page.read_text(encoding="utf-8"))
     assert read.images == {"a.svg": hostile}
@@ -302,8 +302,10 @@ def test_a_part_is_moved_as_a_whole():
         head = re.match(r'\s*"[^\[]*', line)
         if head:
             there = lines.pop(head[0].replace('"', '"1.', 1).replace('-> "', '-> "1.'))
-            before, after = (np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", re.search(r'pos="([^"]*)"', each)[1]), float)
-                             for each in (line, there))
+            before, after = (
+                np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", re.search(r'pos="([^"]*)"', each)[1]), float)
+                for each in (line, there)
+            )
             moves |= {tuple(move) for move in (after - before).round(1).tolist()}
     assert len(moves) == 1 and lines == {}
 

@@ -24,9 +24,7 @@ def told(drawing):
     found = re.findall(
         r'"([^"\n]+)~?\.norm" \[class="norm".*? label="([^"]*)".*? pos="([-\d.]+),([-\d.]+)".*? width="([\d.]+)"', drawing.source
     )
-    return {
-        name: (label, (float(x), float(y)), (36 * float(width) - 2, numbers.SIZE / 2)) for name, label, x, y, width in found
-    }
+    return {name: (label, (float(x), float(y)), (36 * float(width) - 2, numbers.SIZE / 2)) for name, label, x, y, width in found}
 
 
 @pytest.mark.parametrize("level", ["cell", "gate", "op"])
@@ -37,7 +35,7 @@ def test_no_arrow_passes_through_a_number(name, level):
         found = told(drawing)
         assert found
         ways = [curve(edge["points"]) for edge in drawing.data["edges"]]
-        for (_, (x, y), (w, h)) in found.values():
+        for _, (x, y), (w, h) in found.values():
             for way in ways:
                 assert not ((abs(way[:, 0] - x) < w) & (abs(way[:, 1] - y) < h)).any()
             for node in drawing.data["nodes"]:

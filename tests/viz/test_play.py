@@ -166,7 +166,7 @@ def test_every_step_lights_what_it_is_in_the_picture(name, level):
         back = k >= len(tape)
         index = tape.events[k - len(tape)].index if back else k
         reads = set(tape.events[k - len(tape)].inputs if back else tape[index].inputs)
-        (here, arrows), = step["lit"]
+        ((here, arrows),) = step["lit"]
         assert {nodes[n]["id"] for n in here} == {node["id"] for node in nodes if index in node["entries"]}
         for edge in (edges[n] for n in arrows):
             assert (edge["kind"] == "backward") == back

@@ -17,9 +17,11 @@ from typing import NamedTuple
 SMALL, HINT = 0.72, 0.1  # of the size of the label: sub- and superscripts, and the underscore
 
 SYMBOL = re.compile(
-    r"((?:\w+\.)*)([^\W\d_]{1,2}\u0302?)((?<=c)~)?(?:(_)([a-z0-9]{1,3}))?([→←]?(?:\[\d+\])?(?:<(?:\d+|t|init)>)?)"
+    r"((?:\w+\.)*)([^\W\d_]{1,2}\u0302?|[^\W\d_]{3,}(?=[→←]?(?:\[\d+\])?<))"
+    r"((?<=c)~)?(?:(_)([a-z0-9]{1,3}))?"
+    r"([→←]?(?:\[\d+\])?(?:<(?:\d+|t|init)>)?)"
 )
-"""A path (`cells.0.`), one or two letters, in the candidate's case a tilde, a subscript; direction, layer and step."""
+"""A path (`cells.0.`), a letter or two or the word before a step, the candidate's tilde, a subscript; direction, layer, step."""
 
 TEXT = re.compile(r'(<text\b[^>]*? font-size="([\d.]+)"[^>]*>)([^<]*)</text>')
 RAISED = {"": 0.0, "hint": -0.25, "sub": -0.25, "sup": 0.38, "over": 0.36}  # how far above the line, in sizes of the label
@@ -47,8 +49,8 @@ def pieces(label: str) -> tuple[Piece, ...]:
     Example:
         >>> [(piece.text, piece.kind) for piece in pieces("W_x")]
         [('W', ''), ('_', 'hint'), ('x', 'sub')]
-        >>> [piece.text for piece in pieces("learning_rate")]
-        ['learning_rate']
+        >>> [piece.text for piece in pieces("readout<3>")], [piece.text for piece in pieces("learning_rate")]
+        (['readout', '<3>'], ['learning_rate'])
     """
     symbols = [SYMBOL.fullmatch(part) for part in label.split(", ")]
     if not all(symbols):

@@ -24,6 +24,8 @@ SVG = "{http://www.w3.org/2000/svg}"
         ("c~<t>", [("c", ""), ("~", "over"), ("<t>", "sup")]),
         ("cells.0.W_x", [("cells.0.W", ""), ("_", "hint"), ("x", "sub")]),
         ("h→[0]<t>", [("h", ""), ("→[0]<t>", "sup")]),
+        ("readout<3>", [("readout", ""), ("<3>", "sup")]),
+        ("fast←[1]<0>", [("fast", ""), ("←[1]<0>", "sup")]),
         ("c<0>, h<0>", [("c", ""), ("<0>", "sup"), (", h", ""), ("<0>", "sup")]),
     ],
 )
@@ -31,7 +33,10 @@ def test_symbols_are_taken_apart(label, expected):
     assert [(piece.text, piece.kind) for piece in typeset.pieces(label)] == expected
 
 
-@pytest.mark.parametrize("label", ["tanh", "learning_rate", "h<3> and more", "<script>", "A~", "x<a>", "W_h.grad", "", "W_HH"])
+OTHERS = ["tanh", "learning_rate", "h<3> and more", "<script>", "A~", "x<a>", "W_h.grad", "", "W_HH", "list[0]", "word<b>"]
+
+
+@pytest.mark.parametrize("label", OTHERS)
 def test_all_else_stays_as_it_is(label):
     assert typeset.pieces(label) == (typeset.Piece(label, "", 1.0),)
     assert typeset.placed(label, 12) == []

@@ -351,18 +351,16 @@ def results_of(of: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
 
     A second time, for a sweep that is taped, it makes other nodes that lead to the same bundle.
     """
-    arrays = [part if type(part) is np.ndarray else np.asarray(part) for part in parts]
-    of.shapes = tuple([array.shape for array in arrays])
-    of.dtypes = tuple([array.dtype for array in arrays])
     live = of.requires_grad
-    outputs: list[Tensor] = []
-    for array in arrays:
-        dtype = array.dtype
+    shapes, dtypes, outputs = [], [], []
+    for array in parts:
+        if type(array) is not np.ndarray:
+            array = np.asarray(array)
         node = _new(Output)
         node.serial = next_serial()
         node.routes = ()
-        node.shape = array.shape
-        node.dtype = dtype
+        node.shape = shape = array.shape
+        node.dtype = dtype = array.dtype
         node.requires_grad = live and dtype.kind == "f"
         node.name = node.watch = None
         node.bundle = of
@@ -371,6 +369,10 @@ def results_of(of: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
         made.data = array
         made.node = node
         outputs.append(made)
+        shapes.append(shape)
+        dtypes.append(dtype)
+    of.shapes = tuple(shapes)
+    of.dtypes = tuple(dtypes)
     return tuple(outputs)
 
 

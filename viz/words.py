@@ -19,9 +19,32 @@ def caption(graph: Graph) -> str:
     time = f"{len(steps)} steps, " if len(steps) > 1 else "1 step, " if steps else ""
     said = f"{time}level {graph.level}, {len(graph.nodes)} nodes."
     said = said[0].upper() + said[1:]
-    states = [state for state in _states(graph) if len(state.norms) > 1][:3]
-    losses = _enters_at(graph)
-    return " ".join([said, *[_flow(state, len(losses[state.part])) for state in states], *_together(states), *_cuts(graph)])
+    start = _last_window(graph)
+    states = [state.since(start) for state in _states(graph)]
+    states = [state for state in states if len(state.norms) > 1][:3]
+    losses = {part: len([t for t in at if t >= start]) for part, at in _enters_at(graph).items()}
+    flows = [_flow(state, losses.get(state.part, 0)) for state in states]
+    if start and flows:
+        flows[0] = f"In the last window, from t = {start} on: {flows[0][0].lower()}{flows[0][1:]}"
+    return " ".join([said, *flows, *_together(states), *_cuts(graph)])
+
+
+def _last_window(graph: Graph) -> int:
+    """The step behind the last cut that no gradient gets across: what is said of a state's gradient is said from there on."""
+    if not any(edge.cut for edge in graph.edges):
+        return 0
+    steps = sorted({t for column in graph.columns for t in column.times})
+    crossed: set[int] = set()  # the steps that exchange gradient with the step before
+    for edge in graph.edges:
+        ends = _span(edge.source) + _span(edge.target)
+        if edge.grad is not None and not edge.cut and len(ends) == 4:
+            crossed.update(range(min(ends) + 1, max(ends) + 1))
+    return max((t for t in steps[1:] if t not in crossed), default=0)
+
+
+def _span(node: Node) -> tuple[int, ...]:
+    """The first and the last step that a box is of; nothing, if it is outside of time."""
+    return node.steps or (() if node.t is None else (node.t, node.t))
 
 
 def _together(states: Sequence[_State]) -> list[str]:
@@ -173,6 +196,10 @@ class _State(NamedTuple):
     part: str
     reverse: bool
     norms: dict[int, float]
+
+    def since(self, start: int) -> _State:
+        """What is known of it from a step on."""
+        return self._replace(norms={t: norm for t, norm in self.norms.items() if t >= start})
 
 
 def _flow(state: _State, losses: int) -> str:

@@ -108,6 +108,27 @@ def test_the_last_cut_which_nothing_reads_is_not_counted():
     assert "The gradient stops at 2 cuts;" in viz.draw(separate(9, 3), level="cell").alt_text
 
 
+def test_the_caption_speaks_of_one_window_and_not_across_a_cut():
+    said = viz.draw(separate(9, 3), level="cell", steps="all").alt_text
+    assert "In the last window, from t = 6 on: back in time, the gradient norm at h" in said
+    assert "losses at 3 steps bring gradient in" in said
+    for uncut in (separate(9, 3, cut=False, backward=False), truncated(6, 3, cut=False, one_loss=True)):
+        assert "window" not in viz.draw(uncut, level="cell", steps="all").alt_text
+
+
+def test_a_cut_beside_the_states_makes_no_window():
+    W = runs.weight("W", 3, 3)
+    h, seen = tg.tensor(np.ones((2, 3)), name="h<init>"), []
+    with tg.record() as tape:
+        for t in range(4):
+            with tg.scope("rnn", t=t):
+                h = np.tanh(h @ W)
+                h.name = f"h<{t}>"
+            seen.append((h.detach() * h).sum())
+        sum(seen).backward()
+    assert "window" not in viz.draw(tape, level="cell", steps="all").alt_text
+
+
 def test_one_loss_at_the_end_stays_there():
     drawing = viz.draw(truncated(6, 3, one_loss=True), level="cell")
     assert order(drawing) == ["init", 0, 1, 2, "|", 3, 4, 5, "L|"]

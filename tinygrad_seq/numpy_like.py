@@ -20,6 +20,22 @@ implements: dict[Callable[..., Any], Callable[..., Tensor]] = {}  # NumPy's func
 binary: dict[Callable[..., Any], Callable[[Any, Any], Tensor]] = {}  # the same for the operators, of two operands and no more
 
 
+def _method(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The method that is this function of NumPy's."""
+
+    def method(self: NumPyLike, *args: Any, **kwargs: Any) -> Tensor:
+        return implements[function](self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    method.__qualname__ = f"Tensor.{function.__name__}"
+    method.__doc__ = f"`np.{function.__name__}` of this tensor."
+    return method
+
+
+def _methods(*functions: Callable[..., Any]) -> tuple[Callable[..., Tensor], ...]:
+    return tuple(map(_method, functions))
+
+
 class NumPyLike:
     """The part of a tensor that looks like an array of NumPy's. It holds nothing."""
 
@@ -98,38 +114,27 @@ class NumPyLike:
     def __ipow__(self, other: Any) -> Tensor:         return binary[np.power](self._rebound(), other)
     def __imatmul__(self, other: Any) -> Tensor:      return binary[np.matmul](self._rebound(), other)
 
+    # fmt: on
     # ---- methods, with NumPy's names and signatures ---------------------------------------------------------------
 
-    def sum(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.sum](self, *args, **kwargs)
-    def mean(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.mean](self, *args, **kwargs)
-    def prod(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.prod](self, *args, **kwargs)
-    def max(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.max](self, *args, **kwargs)
-    def min(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.min](self, *args, **kwargs)
-    def var(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.var](self, *args, **kwargs)
-    def std(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.std](self, *args, **kwargs)
-    def cumsum(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.cumsum](self, *args, **kwargs)
-    def cumprod(self, *args: Any, **kwargs: Any) -> Tensor:   return implements[np.cumprod](self, *args, **kwargs)
-    def trace(self, *args: Any, **kwargs: Any) -> Tensor:     return implements[np.trace](self, *args, **kwargs)
-    def diagonal(self, *args: Any, **kwargs: Any) -> Tensor:  return implements[np.diagonal](self, *args, **kwargs)
-    def take(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.take](self, *args, **kwargs)
-    def round(self, *args: Any, **kwargs: Any) -> Tensor:     return implements[np.round](self, *args, **kwargs)
-    def all(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.all](self, *args, **kwargs)
-    def any(self, *args: Any, **kwargs: Any) -> Tensor:       return implements[np.any](self, *args, **kwargs)
-    def argsort(self, *args: Any, **kwargs: Any) -> Tensor:   return implements[np.argsort](self, *args, **kwargs)
-    def argmax(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmax](self, *args, **kwargs)
-    def argmin(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.argmin](self, *args, **kwargs)
-    def clip(self, *args: Any, **kwargs: Any) -> Tensor:      return implements[np.clip](self, *args, **kwargs)
-    def dot(self, other: Any) -> Tensor:                      return implements[np.dot](self, other)
-    def copy(self) -> Tensor:                                 return implements[np.copy](self)
-    def ravel(self) -> Tensor:                                return implements[np.ravel](self)
-    def flatten(self) -> Tensor:                              return implements[np.ravel](self)
-    def squeeze(self, axis: Any = None) -> Tensor:            return implements[np.squeeze](self, axis=axis)
-    def swapaxes(self, a: int, b: int) -> Tensor:             return implements[np.swapaxes](self, a, b)
-    def repeat(self, *args: Any, **kwargs: Any) -> Tensor:    return implements[np.repeat](self, *args, **kwargs)
-    def astype(self, dtype: Any) -> Tensor:                   return implements[NumPyLike.astype](self, dtype=np.dtype(dtype))
-    def reshape(self, *shape: Any) -> Tensor:                 return implements[np.reshape](self, _spread(shape))
-    def transpose(self, *axes: Any) -> Tensor:                return implements[np.transpose](self, _spread(axes) or None)
-    # fmt: on
+    sum, mean, prod, var, std = _methods(np.sum, np.mean, np.prod, np.var, np.std)
+    max, min, argmax, argmin = _methods(np.max, np.min, np.argmax, np.argmin)
+    all, any, argsort, round, clip = _methods(np.all, np.any, np.argsort, np.round, np.clip)
+    cumsum, cumprod, dot, trace, diagonal = _methods(np.cumsum, np.cumprod, np.dot, np.trace, np.diagonal)
+    copy, ravel, flatten, squeeze = _methods(np.copy, np.ravel, np.ravel, np.squeeze)
+    swapaxes, repeat, take = _methods(np.swapaxes, np.repeat, np.take)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The same numbers in another dtype."""
+        return implements[NumPyLike.astype](self, dtype=np.dtype(dtype))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape, given as one tuple or as several numbers."""
+        return implements[np.reshape](self, _spread(shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order, given as one tuple or as several numbers; reversed by default."""
+        return implements[np.transpose](self, _spread(axes) or None)
 
     @property
     def T(self) -> Tensor:
@@ -149,11 +154,6 @@ class NumPyLike:
                 "or x.overwrite(values) to update the parameter after the backward pass"
             )
         return self
-
-
-for _name, _method in vars(NumPyLike).items():
-    if callable(_method) and not _method.__doc__ and not _name.startswith("_"):
-        _method.__doc__ = f"NumPy's `{_name}`, of this tensor."
 
 
 class At:

@@ -179,7 +179,7 @@ class Sweep:
             if arrived:
                 continue
             if kind is Output:
-                self._deliver(node, g)
+                self._deliver(node, g)  # type: ignore[arg-type]
                 continue
             saved = node.saved
             for i, pullback, take in node.routes or ():

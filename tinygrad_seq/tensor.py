@@ -352,7 +352,8 @@ def results_of(of: Bundle, parts: Sequence[Any]) -> tuple[Tensor, ...]:
     A second time, for a sweep that is taped, it makes other nodes that lead to the same bundle.
     """
     live = of.requires_grad
-    shapes, dtypes, outputs = [], [], []
+    outputs: list[Tensor] = []
+    shapes, dtypes = [], []
     for array in parts:
         if type(array) is not np.ndarray:
             array = np.asarray(array)

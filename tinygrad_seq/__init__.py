@@ -4,7 +4,7 @@ A computation is a tape, and everything else is a reading of it. Read the engine
 
 1. `tape.py`, `scopes.py`: nodes; where they ran, and what a user can switch.
 2. `primitive.py`, `pullback.py`: an operation and its derivative, declared together.
-3. `tensor.py`, `numpy_like.py`, `dtypes.py`: an array and the node that made it.
+3. `tensor.py`, `calls.py`, `numpy_like.py`, `dtypes.py`: an array and the node that made it.
 4. `sweep.py`, `reach.py`, `overwritten.py`, `collector.py`: reverse mode, the tape read from its end.
 5. `ops/elementwise.py`, then the other families: the primitives themselves.
 6. `recording.py`, `over_time.py`, `listing.py`, `events.py`: the tape and the backward pass in print.

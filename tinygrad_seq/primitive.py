@@ -31,13 +31,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_seq.calls import as_operand, as_operands, result_of, results_of
 from tinygrad_seq.dtypes import default_dtype
 from tinygrad_seq.explain import explained, refuse_nonfinite, user_line
 from tinygrad_seq.numpy_like import binary, implements
 from tinygrad_seq.pullback import Pullback, Rule, names_of
 from tinygrad_seq.scopes import Context, current
 from tinygrad_seq.tape import ABSENT, Bundle, Route, Watch, in_slots
-from tinygrad_seq.tensor import Tensor, as_operand, as_operands, node_of, result_of, results_of
+from tinygrad_seq.tensor import Tensor, node_of
 
 Taker = Callable[[Sequence[Any]], Sequence[Any]] | None  # takes some values out of many; None, if it is none of them
 Plan = tuple[Taker, tuple[Route, ...]]  # what to save of a call, and the routes back to the inputs that need a gradient

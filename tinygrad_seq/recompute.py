@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_seq import overwritten, random
+from tinygrad_seq.calls import results_of
 from tinygrad_seq.dtypes import default_dtype, using_dtype
 from tinygrad_seq.errors import NondeterministicError, OverwrittenError
 from tinygrad_seq.explain import refuse_no_function
@@ -24,7 +25,7 @@ from tinygrad_seq.reach import flows_on_to, reachable
 from tinygrad_seq.scopes import current, setting
 from tinygrad_seq.sweep import run, seeds_of
 from tinygrad_seq.tape import Bundle, Leaf, Node, in_slots, next_serial
-from tinygrad_seq.tensor import Tensor, node_of, results_of
+from tinygrad_seq.tensor import Tensor, node_of
 
 Function = Callable[..., Any]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.calls import results_of
 from tinygrad_seq.collector import collector_waiting
 from tinygrad_seq.errors import AnomalyError, AutodiffError, PullbackError
 from tinygrad_seq.explain import first_nonfinite
@@ -25,7 +26,7 @@ from tinygrad_seq.pullback import Pullback
 from tinygrad_seq.reach import leading_to, on_the_way, refuse_overwritten
 from tinygrad_seq.scopes import Context, Scope, current, setting
 from tinygrad_seq.tape import Bundle, Edge, Leaf, Node, Output, Watch
-from tinygrad_seq.tensor import Tensor, as_array, results_of
+from tinygrad_seq.tensor import Tensor, as_array
 
 PENDING_BYTES = 1 << 20  # how much of the cotangents of a shared weight's uses may wait to be multiplied at once
 

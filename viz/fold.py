@@ -233,6 +233,7 @@ class _Parts:
         return member
 
     def join(self, one: int, other: int) -> None:
+        """Make one part of the parts of two members."""
         low, high = sorted((self.of(one), self.of(other)))
         self._leader[high] = low
 

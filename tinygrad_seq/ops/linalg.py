@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_seq.calls import as_operands
 from tinygrad_seq.dtypes import Shape
 from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.elementwise import multiply
@@ -23,7 +24,7 @@ from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import shaped, strided, view
 from tinygrad_seq.primitive import Sample, primitive
 from tinygrad_seq.sweep import unbroadcast
-from tinygrad_seq.tensor import Tensor, as_operands
+from tinygrad_seq.tensor import Tensor
 
 # ---- matmul -------------------------------------------------------------------------------------------------------------
 

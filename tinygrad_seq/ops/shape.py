@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from tinygrad_seq.calls import as_operands
 from tinygrad_seq.dtypes import Shape
 from tinygrad_seq.numpy_like import implements
 from tinygrad_seq.ops.index import scatter
 from tinygrad_seq.ops.samples import shaped, view
 from tinygrad_seq.primitive import primitive
 from tinygrad_seq.pullback import Rule
-from tinygrad_seq.tensor import Tensor, as_array, as_operands
+from tinygrad_seq.tensor import Tensor, as_array
 
 # ---- what shape it is, and constants of that shape: nothing here has a gradient ------------------------------------------
 

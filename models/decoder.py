@@ -102,7 +102,8 @@ class Decoder(tg.Module):
         if self.attention is not None and self.combine is not None:
             with tg.scope("attention", t=t, role="attention", **tags):
                 context, weights = self.attention(s, memory)
-                s = tanh(self.combine(concatenate([context, s], axis=-1)))
+                with tg.scope("combine"):
+                    s = tanh(self.combine(concatenate([context, s], axis=-1)))
         with tg.scope("readout", t=t, role="readout", **tags):
             if self.looks_before:
                 s = concatenate([s, context], axis=-1)

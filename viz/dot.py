@@ -7,7 +7,7 @@ numbers alone: the same run gives the same text in every process.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import graphviz
@@ -20,7 +20,7 @@ from tinygrad_seq.viz.numbers import norms
 from tinygrad_seq.viz.pen import FAINT, INK, RAMP, box, colour, escape, left_text, number, statement, symbol, text
 
 WIDTHS = (0.8, 4.2)
-TINTS = ("#fdf1d6", "#e1f0fd", "#f1e6fb", "#e3f4e6")  # gates, in order of their names: the same gate looks the same everywhere
+TINTS = ("#dff3f1", "#fdf1d6", "#fde7ea", "#eeeae3", "#e1f0fd", "#e3f4e6", "#f1e6fb")  # of gates; see `_tints`
 
 # fmt: off
 BOXES = {           # fill, border
@@ -201,12 +201,10 @@ def _called(edge: Edge) -> str:
 
 def _boxes(layout: Layout, apart: bool) -> list[str]:
     lines = []
-    gates = sorted({node.slot for node in layout.graph.nodes if node.kind == "gate"}, key=lambda slot: slot.split(".")[::-1])
-    names = list(dict.fromkeys(slot.rpartition(".")[2] for slot in gates))
-    tints = {slot: TINTS[names.index(slot.rpartition(".")[2]) % len(TINTS)] for slot in gates}
+    tints = _tints({node.slot.rpartition(".")[2] for node in layout.graph.nodes if node.kind == "gate"})
     for node in layout.graph.nodes:
         fill, border = BOXES[node.kind]
-        fill = tints.get(node.slot, fill) if node.kind == "gate" else fill
+        fill = tints[node.slot.rpartition(".")[2]] if node.kind == "gate" else fill
         letters = symbol(node.id, node.x, node.y, node.label, LABEL, INK) if apart else []
         look = {
             "class": node.kind, "color": border, "fillcolor": fill,
@@ -223,6 +221,19 @@ def _boxes(layout: Layout, apart: bool) -> list[str]:
     return lines
 
 
+def _tints(gates: Collection[str]) -> dict[str, str]:
+    """A colour for each name of a gate, which hangs on its letters, so that a gate looks the same in all pictures.
+
+    Where two names would have the same colour, the longer one takes the next that is free.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(gates, key=lambda name: (len(name), name)):
+        own = sum(name.encode()) % len(TINTS)
+        turned = TINTS[own:] + TINTS[:own]
+        found[name] = next((tint for tint in turned if tint not in found.values()), turned[0])
+    return found
+
+
 def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
     """The scale with its numbers, the marks that occur, and what the picture shows in words."""
     graph = layout.graph
@@ -233,8 +244,8 @@ def _legend(layout: Layout, floor: float, low: float, high: float) -> list[str]:
         lines += _sample("legend.forward", x, y, {"color": FORWARD, "penwidth": "0.8", "arrowsize": "0.45"}, back=False)
         lines.append(left_text("legend.forward.text", x + 32, y, "forward", 10))
         x += 32 + text_width("forward", 10) / CAPTION + GAP
-        largest = " (largest step)" if any(words.by_steps(edge) for edge in graph.edges) else ""
-        title = f"gradient norm{largest}, on a log scale"
+        loops = " (loops: the largest step's)" if any(words.by_steps(edge) for edge in graph.edges) else ""
+        title = f"gradient norm{loops}, on a log scale"
         lines.append(left_text("legend.title", x, y, title, 10))
         x += text_width(title, 10) + 12
         for n, shade in enumerate(RAMP):

@@ -26,7 +26,7 @@ def caption(graph: Graph) -> str:
     flows = [_flow(state, losses.get(state.part, 0)) for state in states]
     if start and flows:
         flows[0] = f"In the last window, from t = {start} on: {flows[0][0].lower()}{flows[0][1:]}"
-    return " ".join([said, *flows, *_together(states), *_cuts(graph)])
+    return " ".join([said, *flows, *_together(states), *_folded(graph), *_cuts(graph)])
 
 
 def _last_window(graph: Graph) -> int:
@@ -52,6 +52,13 @@ def _together(states: Sequence[_State]) -> list[str]:
     if not any(", " in state.name for state in states):
         return []
     return ["That is all that reaches them, also one through the other; an arrow carries what one step hands another."]
+
+
+def _folded(graph: Graph) -> list[str]:
+    """What the arrows at a box of many steps carry, so that nobody compares them with those of one step."""
+    hidden = [node for node in graph.nodes if node.slot == "elided" and node.steps is not None]
+    shown = any(edge.grad is not None and edge.grad.norm and {edge.source, edge.target} & {*hidden} for edge in graph.edges)
+    return ["Between folded steps and a weight or a loss, an arrow carries what all of them do together."] if shown else []
 
 
 def _enters_at(graph: Graph) -> dict[str, set[int]]:
@@ -210,7 +217,7 @@ def _flow(state: _State, losses: int) -> str:
         first, last = last, first
     rate = (norms[first] / norms[last]) ** (1 / abs(last - first))
     way = "Forward" if state.reverse else "Back"
-    if f"{rate:.3f}" == "1.000":
+    if f"{rate:.3f}" == "1.000" or f"{norms[first]:.2g}" == f"{norms[last]:.2g}":
         return f"{way} in time, the gradient norm at {at} stays at {norms[last]:.2g}."
     verb = "goes" if losses > 1 else "falls" if rate < 1 else "grows"
     change = f"{way} in time, the gradient norm at {at} {verb} from {norms[last]:.2g} to {norms[first]:.2g}"

@@ -139,7 +139,7 @@ def test_colour_and_label_of_a_loop_are_the_same_number():
         drawn = [line for line in drawing.source.splitlines() if 'class="backward"' in line and f'id="{name}' in line]
         assert any(f'color="{colour(edge["norms"][1], low, high)}"' in line for line in drawn)
         assert f"{edge['label']}: 1 step later, gradient {edge['norms'][0]:.2g} to {edge['norms'][1]:.2g}" in drawing.source
-    assert "gradient norm (largest step), on a log scale" in drawing.source
+    assert "gradient norm (loops: the largest step's), on a log scale" in drawing.source
     for node in (node for node in drawing.data["nodes"] if node["kind"] == "weight"):  # its terms add up
         (edge,) = [edge for edge in drawing._graph.edges if edge.source.id == node["id"]]
         assert words.drawn_norm(edge) == edge.grad.norm

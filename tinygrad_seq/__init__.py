@@ -12,8 +12,9 @@ A computation is a tape, and everything else is a reading of it. Read the engine
 8. `states.py`, `vanishing.py`, `recompute.py`, `truncated.py`: why a gradient vanishes; long sequences.
 9. `checking.py`, `invariants.py`: how all of it is checked.
 
-What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `schedules.py`,
-`data.py`, `serialize.py`, `random.py`, `progress.py`; `training.py` and `runs.py` put it together.
+What training needs stands apart and reads on its own: `module.py`, `init.py`, `losses.py`, `optim.py`, `clipping.py`,
+`parameters.py`, `schedules.py`, `data.py`, `serialize.py`, `random.py`, `progress.py`; `training.py` and `runs.py` put it
+together.
 """
 
 from importlib import import_module

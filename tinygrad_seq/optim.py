@@ -1,4 +1,4 @@
-"""Optimisers and clipping: what happens between two backward passes. Read after `module.py`.
+"""Optimisers: what happens between two backward passes. Read after `module.py`.
 
     loss.backward()
     clip_grad_norm_(model.parameters(), 1.0)
@@ -12,15 +12,16 @@ and the arrays that are kept from step to step. They compute what PyTorch's do, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from inspect import isfunction, ismethod
-from math import inf, isfinite, sqrt
+from collections.abc import Iterable, Mapping
+from math import inf, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_seq.clipping import clip_grad_norm_, clip_grad_value_
 from tinygrad_seq.dtypes import Array
-from tinygrad_seq.explain import first_nonfinite, told
+from tinygrad_seq.explain import told
+from tinygrad_seq.parameters import called, listed
 from tinygrad_seq.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, PlateauSchedule, Schedule, StepSchedule
 from tinygrad_seq.tape import Leaf
 from tinygrad_seq.tensor import Tensor
@@ -319,65 +320,6 @@ def _follow(mean: Array, value: Array, share: float) -> Array:
     return mean
 
 
-# ---- clipping -------------------------------------------------------------------------------------------------------
-
-
-def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float, error_if_nonfinite: bool = True) -> float:
-    """Shrink the gradients together, if their norm is above `max_norm`, so that it becomes that; the direction stays.
-
-    g = g max_norm / |g|, where |g| is over all parameters at once: Pascanu, Mikolov & Bengio (2013, algorithm 1);
-    "Deep Learning", equations 10.48 and 10.49. The norm is computed in float64, and no square in it overflows.
-
-    Args:
-        parameters: tensors; those without a gradient are passed over, and one that is listed twice counts once.
-        max_norm: above 0; infinity only measures.
-        error_if_nonfinite: raise if the norm is not finite. If False, the gradients are then left as they are.
-
-    Returns:
-        The norm before clipping.
-
-    Raises:
-        FloatingPointError: the norm is not finite; the message says which gradient is not. None has been changed.
-        TypeError: what was given are no parameters (a module, say, instead of `module.parameters()`).
-        ValueError: an iterator that has nothing left to give.
-    """
-    refuse_limit("max_norm", max_norm)
-    clipped = _with_gradients(parameters)
-    norm = _norm([gradient.data for _, gradient in clipped])
-    if not isfinite(norm):
-        if error_if_nonfinite:
-            bad = [f"{_called(p)} has {first_nonfinite(g.data)}" for p, g in clipped if not np.isfinite(g.data).all()]
-            cause = f"the gradient of {bad[0]}" if bad else "the squares add up to more than float64 can hold"
-            raise FloatingPointError(
-                f"the gradients' norm is {norm}, and no clipping can help: {cause}; tg.detect_anomaly() finds where it comes from"
-            )
-        return norm
-    if norm > max_norm:
-        for parameter, gradient in clipped:  # in new arrays: someone else may hold the old ones
-            shrunk = np.multiply(gradient.data, max_norm / norm, dtype=np.promote_types(gradient.dtype, np.float64))
-            parameter.grad = Tensor(shrunk.astype(gradient.dtype))
-    return norm
-
-
-def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
-    """Bring every element of every gradient into [-clip_value, clip_value]; the direction may change. NaN stays NaN."""
-    refuse_limit("clip_value", clip_value)
-    for parameter, gradient in _with_gradients(parameters):
-        parameter.grad = Tensor(np.clip(gradient.data, -clip_value, clip_value))
-
-
-def _norm(arrays: list[Array]) -> float:
-    """The Euclidean norm over all elements of all arrays, scaled by the largest so that no square overflows or vanishes."""
-    largest = float(np.max([np.abs(array).max(initial=0) for array in arrays], initial=0))  # NaN, if there is one
-    if largest == 0 or not isfinite(largest):
-        return largest
-    total = 0.0
-    for array in arrays:
-        scaled = np.divide(array, largest, dtype=np.float64).ravel()
-        total += float(scaled @ scaled)
-    return largest * sqrt(total)
-
-
 # ---- checked arguments ----------------------------------------------------------------------------------------------
 
 
@@ -385,60 +327,15 @@ def _learnable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The parameters as a list, after refusing what an optimiser cannot move."""
     if isinstance(parameters, Tensor):
         raise TypeError("an optimiser takes a list of parameters, not a single tensor; put it in a list")
-    found = _tensors("an optimiser", parameters)
+    found = listed("an optimiser", parameters)
     if not found:
         raise ValueError("there are no parameters to learn")
     for parameter in found:
         if not isinstance(parameter.node, Leaf):
-            raise ValueError(f"{_called(parameter)} is not a leaf that requires a gradient, so it cannot be learned")
+            raise ValueError(f"{called(parameter)} is not a leaf that requires a gradient, so it cannot be learned")
     if len({id(parameter) for parameter in found}) < len(found):
         raise ValueError("a parameter is listed twice and would be moved twice in a step")
     return found
-
-
-def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(parameter, gradient), each once, where there is one."""
-    listed = [parameters] if isinstance(parameters, Tensor) else _tensors("clipping", parameters)
-    once = {id(parameter): parameter for parameter in listed}.values()
-    return [(parameter, gradient) for parameter in once if (gradient := parameter.grad) is not None]
-
-
-def _tensors(who: str, parameters: Any) -> list[Tensor]:
-    """The parameters as a list; a TypeError for what is none, with the way to them."""
-    if not isinstance(parameters, Iterable):
-        raise TypeError(f"{who} takes a list of parameters, not {told(parameters)}{_cure(parameters)}")
-    found = list(parameters)
-    if not found and isinstance(parameters, Iterator):
-        raise ValueError(f"{who} was given no parameters: an iterator such as module.parameters() gives them only once")
-    for one in found:
-        if not isinstance(one, Tensor):
-            raise TypeError(f"{who} takes parameters, not {told(one)}{_cure(one)}")
-    return found
-
-
-def _cure(stranger: Any) -> str:
-    """What to do, by what stands in the place of parameters."""
-    match stranger:
-        case str():
-            return "; of a dict, pass d.values()"
-        case tuple():
-            return "; named_parameters() gives names beside them, parameters() does not"
-        case dict():
-            return "; for parts that learn at different rates, make an optimiser for each"
-        case np.ndarray():
-            return "; tg.Parameter(array) makes one of it"
-    of_its_own = None if isinstance(stranger, type) else getattr(stranger, "parameters", None)
-    if of_its_own is not None:
-        return f"; pass its .parameters{'()' if callable(of_its_own) else ''}"
-    return "; call it" if ismethod(stranger) or isfunction(stranger) else "; module.parameters() gives them"
-
-
-def refuse_limit(name: str, limit: Any) -> None:
-    """Raise on a limit of clipping that is no number above 0."""
-    if not isinstance(limit, int | float | np.number):
-        raise TypeError(f"{name} must be a number above 0, not {limit!r}")
-    if not limit > 0:
-        raise ValueError(f"{name} must be above 0, not {limit}")
 
 
 def _refuse(settings: Mapping[str, Any]) -> None:
@@ -465,7 +362,3 @@ def _between(value: Any, end: float) -> bool:
 
 def _copied(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in kept.items()}
-
-
-def _called(parameter: Tensor) -> str:
-    return f"{parameter.name!r}" if parameter.name else f"a tensor of shape {parameter.shape}"

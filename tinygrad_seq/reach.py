@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
+from typing import TypeVar
 
 from tinygrad_seq import overwritten
 from tinygrad_seq.errors import FreedGraphError, OverwrittenError
 from tinygrad_seq.tape import Node, Output
+
+T = TypeVar("T")
 
 
 def leading_to(
@@ -43,8 +46,8 @@ def leading_to(
     return found
 
 
-def reachable(nodes: Iterable[Node], onward: Callable[[Node], Iterable[Node]]) -> set[Node]:
-    """The nodes and all that `onward(node)` leads to from there, however far."""
+def reachable(nodes: Iterable[T], onward: Callable[[T], Iterable[T]]) -> set[T]:
+    """The nodes of any graph and all that `onward(node)` leads to from there, however far."""
     found = set(nodes)
     stack = list(found)
     while stack:

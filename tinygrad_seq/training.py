@@ -14,10 +14,11 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, TextIO
 
+from tinygrad_seq.clipping import refuse_limit
 from tinygrad_seq.explain import told, whole
 from tinygrad_seq.module import Module
 from tinygrad_seq.nested import leaves, rebuilt
-from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_, refuse_limit
+from tinygrad_seq.optim import Optimizer, Schedule, clip_grad_norm_, clip_grad_value_
 from tinygrad_seq.progress import progress
 from tinygrad_seq.runs import Data, Run, undisturbed
 from tinygrad_seq.scopes import no_grad

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from tinygrad_seq.viz import words
 from tinygrad_seq.viz.graph import Edge, Point
@@ -27,7 +28,7 @@ Rectangle = tuple[float, float, float, float]  # left, bottom, right, top
 def norms(layout: Layout) -> list[str]:
     """The gradient's norm at every arrow along which a state's goes from step to step."""
     told = [edge for edge in _lanes(layout) if words.drawn_norm(edge)]
-    taken = Taken(layout, told)
+    taken = Taken.by(layout, told)
     lines: list[str] = []
     for edge in told:
         said = f"{words.drawn_norm(edge):.2g}"
@@ -71,22 +72,26 @@ def _around(place: Point, said: str) -> Rectangle:
 
 
 class Taken:
-    """What arrows and boxes of a layout cover, at the heights at which numbers of these edges may stand."""
+    """What arrows, boxes and numbers cover."""
 
-    def __init__(self, layout: Layout | None, told: Sequence[Edge] = ()) -> None:
+    def __init__(self) -> None:
         self._cells: dict[tuple[int, int], list[Rectangle]] = defaultdict(list)
-        if layout is None or not told:
-            return
+        self._low, self._high = -inf, inf
+
+    @classmethod
+    def by(cls, layout: Layout, told: Sequence[Edge]) -> Taken:
+        """Of a layout, at the heights at which the numbers of these edges may stand."""
+        taken, reach = cls(), 2 * BESIDE + SIZE
         heights = {y for edge in told for way in (edge.points, edge.twin) for _, y in way}
-        reach = 2 * BESIDE + SIZE
-        self._low, self._high = min(heights) - reach, max(heights) + reach
-        for node in layout.graph.nodes:
+        taken._low, taken._high = min(heights, default=0.0) - reach, max(heights, default=0.0) + reach
+        for node in layout.graph.nodes if told else ():
             w, h = node.width / 2, node.height / 2
-            self.add((node.x - w, node.y - h, node.x + w, node.y + h))
-        for edge in layout.graph.edges:
-            self._add_way(edge.points)
+            taken.add((node.x - w, node.y - h, node.x + w, node.y + h))
+        for edge in layout.graph.edges if told else ():
+            taken._add_way(edge.points)
             if edge.grad is not None:
-                self._add_way(edge.twin)
+                taken._add_way(edge.twin)
+        return taken
 
     def _add_way(self, points: list[Point]) -> None:
         lowest, highest = self._low, self._high

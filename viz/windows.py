@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from tinygrad_seq.reach import reachable
+
 if TYPE_CHECKING:
     from tinygrad_seq.viz.calls import Calls, Place
 
@@ -88,9 +90,4 @@ def _is_end(calls: Calls, call: int) -> bool:
 
 def _leading_to(calls: Calls, loss: int, among: Collection[int]) -> set[int]:
     """Those of some calls that a loss depends on through no other ones, itself included."""
-    found, stack = {loss}, [loss]
-    while stack:
-        fresh = {source for _, _, source in calls.reads[stack.pop()] if source in among} - found
-        found |= fresh
-        stack += fresh
-    return found
+    return reachable([loss], lambda call: [source for _, _, source in calls.reads[call] if source in among])

@@ -71,7 +71,7 @@ def test_a_number_stands_beside_its_own_arrow():
 
 
 def test_where_there_is_no_room_there_is_no_number():
-    taken = numbers.Taken(None)
+    taken = numbers.Taken()
     taken.add((0, 0, 100, 10))
     assert not taken.is_free((99, 9, 200, 20))
     assert taken.is_free((100, 10, 200, 20))

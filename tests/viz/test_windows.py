@@ -11,23 +11,30 @@ from tinygrad_seq import viz
 from . import runs
 
 
+def windows(T, k, lossy, cut):
+    """h<t> = tanh(h<t-1> W + x<t>), with a cut after every k steps; gives the loss of each window, inside of a recording."""
+    W = runs.weight("W", 3, 3)
+    h = tg.tensor(np.ones((2, 3)), name="h<init>")
+    for first in range(0, T, k):
+        seen = []
+        for t in range(first, first + k):
+            with tg.scope("rnn", t=t):
+                h = np.tanh(h @ W + tg.tensor(np.full((2, 3), 0.1 * t), name=f"x<{t}>"))
+                h.name = f"h<{t}>"
+            seen.append(h)
+        with tg.scope("loss"):
+            loss = lossy(seen)
+            loss.name = "L"
+        yield loss
+        if cut:
+            h = h.detach()
+
+
 def truncated(T, k, cut=True, backward=True, one_loss=False):
-    """h<t> = tanh(h<t-1> W + x<t>), with a loss, a backward pass and a cut after every k steps."""
-    W, V = runs.weight("W", 3, 3), runs.weight("V", 3, 2)
-    h, total = tg.tensor(np.ones((2, 3)), name="h<init>"), None
+    """Windows whose losses are added up, with a backward pass from each, or from their sum."""
+    V, total = runs.weight("V", 3, 2), None
     with tg.record() as tape:
-        for first in range(0, T, k):
-            seen = []
-            for t in range(first, first + k):
-                with tg.scope("rnn", t=t):
-                    h = np.tanh(h @ W + tg.tensor(np.full((2, 3), 0.1 * t), name=f"x<{t}>"))
-                    h.name = f"h<{t}>"
-                seen.append(h)
-            with tg.scope("loss"):
-                loss = sum(((each @ V) ** 2).sum() for each in seen)
-                loss.name = "L"
-            if cut:
-                h = h.detach()
+        for loss in windows(T, k, lambda seen: sum(((each @ V) ** 2).sum() for each in seen), cut):
             total = loss if total is None else total + loss
             if backward and not one_loss:
                 loss.backward()
@@ -38,24 +45,12 @@ def truncated(T, k, cut=True, backward=True, one_loss=False):
     return tape
 
 
-def separate(T, k, **options):
-    """The same, the losses never added up."""
-    W = runs.weight("W", 3, 3)
-    h = tg.tensor(np.ones((2, 3)), name="h<init>")
+def separate(T, k, cut=True, backward=True):
+    """Windows whose losses are never added up."""
     with tg.record() as tape:
-        for first in range(0, T, k):
-            seen = []
-            for t in range(first, first + k):
-                with tg.scope("rnn", t=t):
-                    h = np.tanh(h @ W + tg.tensor(np.full((2, 3), 0.1 * t), name=f"x<{t}>"))
-                    h.name = f"h<{t}>"
-                seen.append(h)
-            with tg.scope("loss"):
-                loss = sum((each * each).sum() for each in seen)
-                loss.name = "L"
-            if options.get("backward", True):
+        for loss in windows(T, k, lambda seen: sum((each * each).sum() for each in seen), cut):
+            if backward:
                 loss.backward()
-            h = h.detach() if options.get("cut", True) else h
     return tape
 
 
